@@ -1,0 +1,180 @@
+"""What all builders of this package share: file format, features, counts against published ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import pathlib
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+FILE_FORMAT = "array_record"
+SPLITS = ("train", "val", "test")
+UNKNOWN_CAMERA = -1
+
+
+def person_features(**extra: Any) -> tfds.features.FeaturesDict:
+    """Returns the features of one example, the same for every dataset: one image and its captions.
+
+    Args:
+      **extra: further features by name, for datasets that know more.
+
+    Returns:
+      image (file bytes as they are), image_id, person_id, camera_id, captions, and the extra ones.
+
+    Raises:
+      ValueError: an extra feature has the name of a common one.
+    """
+    common = {
+        "image": tfds.features.Image(doc="File bytes, encoding untouched."),
+        "image_id": tfds.features.Text(doc="File path relative to the image root; unique."),
+        "person_id": tfds.features.Scalar(np.int64, doc="Identity, as published."),
+        "camera_id": tfds.features.Scalar(np.int64, doc="Camera; -1 where unknown."),
+        "captions": tfds.features.Sequence(
+            tfds.features.Text(), doc="Raw sentences, any number, as given."
+        ),
+    }
+    taken = sorted(common.keys() & extra.keys())
+    if taken:
+        raise ValueError(f"extra features {taken}: accepted are names other than {list(common)}")
+    return tfds.features.FeaturesDict({**common, **extra})
+
+
+class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder that writes ArrayRecord files unless told otherwise.
+
+    TFDS writes tfrecord files by default, which need TensorFlow to be read. Besides, a build is
+    safe to repeat: two builds of one dataset wait for each other, and what a killed one left
+    behind is removed by the next.
+    """
+
+    def __init__(self, *, file_format: Any = None, **kwargs: Any):
+        """Makes the builder.
+
+        Args:
+          file_format: None for that of the data on disk, ArrayRecord where there is none yet.
+          **kwargs: data_dir, config and version, see `tfds.core.DatasetBuilder`.
+        """
+        super().__init__(file_format=file_format, **kwargs)
+        if file_format is None and not self.is_prepared():
+            self.info.set_file_format(FILE_FORMAT, override=True)
+
+    def download_and_prepare(self, *, download_config: Any = None, **kwargs: Any) -> None:
+        """Builds the dataset unless it is there already.
+
+        Args:
+          download_config: `tfds.download.DownloadConfig`.
+          **kwargs: see `tfds.core.DatasetBuilder.download_and_prepare`.
+
+        Raises:
+          ValueError: the folder of the dataset exists but holds no finished dataset.
+        """
+        config = download_config or tfds.download.DownloadConfig()
+        with _only_build(self.data_dir):
+            reuse = config.download_mode == tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
+            if reuse and self.data_path.exists():
+                self._use_existing()
+            else:
+                super().download_and_prepare(download_config=config, **kwargs)
+
+    def _use_existing(self) -> None:
+        """Reads the finished dataset, which another process may have built a moment ago."""
+        # TFDS would take any folder of that name, even an empty one, for the dataset.
+        if not self.is_prepared():
+            raise ValueError(
+                f"{self.data_dir} exists but holds no finished dataset (no dataset_info.json). "
+                "Remove that folder or choose another data_dir."
+            )
+        self.info.read_from_directory(self.data_dir)
+
+
+@contextlib.contextmanager
+def _only_build(data_dir: str) -> Iterator[None]:
+    """Keeps other builds of this dataset waiting, and removes what killed ones left behind."""
+    if "://" in data_dir:  # a bucket: no locks there
+        yield
+        return
+    folder = pathlib.Path(data_dir)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            logging.warning("no lock on %s (%s): do not build it twice at once", folder, error)
+        else:
+            # Under the lock no build is alive, so such folders are of killed ones.
+            for left in folder.parent.glob(f"incomplete.*_{folder.name}"):
+                logging.warning("removing what a killed build left behind: %s", left)
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitCounts:
+    """Size of a split, or of a part of one.
+
+    Attributes:
+      images: number of images.
+      captions: number of captions.
+      ids: number of identities.
+    """
+
+    images: int
+    captions: int
+    ids: int
+
+
+def count_lines(
+    published: Mapping[str, SplitCounts], found: Mapping[str, SplitCounts]
+) -> list[str]:
+    """Compares sizes with the published ones.
+
+    Args:
+      published: sizes by name.
+      found: sizes by name; a missing name means that nothing was found.
+
+    Returns:
+      One line for each number that differs, none if all agree.
+    """
+    nothing = SplitCounts(0, 0, 0)
+    lines = []
+    for name in [*published, *(name for name in found if name not in published)]:
+        want, got = (dataclasses.asdict(d.get(name, nothing)) for d in (published, found))
+        lines += [
+            f"{name}: {got[what]:,} {what}, published {want[what]:,} ({got[what] - want[what]:+,})"
+            for what in want
+            if got[what] != want[what]
+        ]
+    return lines
+
+
+def first_names(names: Iterable[Any], limit: int = 5) -> str:
+    """Lists the first few names and says how many more there are.
+
+    Args:
+      names: what to list.
+      limit: how many to show.
+
+    Returns:
+      For example "a, b, c, d, e and 7 more".
+    """
+    everything = [str(name) for name in names]
+    more = len(everything) - limit
+    shown = ", ".join(everything[:limit])
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def named_line(what: str, names: Collection[Any]) -> list[str]:
+    """Returns a report line with count and first five names; no line where there are no names.
+
+    Args:
+      what: the finding, for example "images without captions".
+      names: whom it concerns.
+    """
+    return [f"{len(names):,} {what}: {first_names(names)}"] if names else []
