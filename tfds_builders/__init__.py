@@ -4,9 +4,9 @@ Importing this package registers its builders, so that `tfds.builder("synth_pede
 `tfds.data_source("cuhk_pedes", ...)` find them. TensorFlow is not needed.
 """
 
-import importlib
-import pathlib
+import contextlib
 
-for _name in ("cuhk_pedes", "synth_pedes"):
-    if (pathlib.Path(__file__).parent / _name / f"{_name}_dataset_builder.py").exists():
-        importlib.import_module(f"tfds_builders.{_name}.{_name}_dataset_builder")
+from tfds_builders.cuhk_pedes import cuhk_pedes_dataset_builder as _cuhk_pedes  # noqa: F401
+
+with contextlib.suppress(ModuleNotFoundError):
+    from tfds_builders.synth_pedes import synth_pedes_dataset_builder as _synth_pedes  # noqa: F401

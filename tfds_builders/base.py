@@ -46,7 +46,7 @@ def person_features(**extra: Any) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict({**common, **extra})
 
 
-class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A builder that writes ArrayRecord files unless told otherwise.
 
     TFDS writes tfrecord files by default, which need TensorFlow to be read. Besides, a build is
@@ -62,8 +62,12 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
           **kwargs: data_dir, config and version, see `tfds.core.DatasetBuilder`.
         """
         super().__init__(file_format=file_format, **kwargs)
-        if file_format is None and not self.is_prepared():
+        if file_format is None and not self._is_finished():
             self.info.set_file_format(FILE_FORMAT, override=True)
+
+    def _is_finished(self) -> bool:
+        # is_prepared() says the same with a warning for each dataset that is not there yet.
+        return (self.data_path / "dataset_info.json").exists()
 
     def download_and_prepare(self, *, download_config: Any = None, **kwargs: Any) -> None:
         """Builds the dataset unless it is there already.
@@ -76,22 +80,21 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
           ValueError: the folder of the dataset exists but holds no finished dataset.
         """
         config = download_config or tfds.download.DownloadConfig()
+        reuse = config.download_mode == tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
+        if reuse and self._is_finished():  # needs no lock, so a read-only folder will do
+            self.info.read_from_directory(self.data_dir)
+            return
         with _only_build(self.data_dir):
-            reuse = config.download_mode == tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
+            if reuse and self._is_finished():  # another process has built it meanwhile
+                self.info.read_from_directory(self.data_dir)
+                return
+            # TFDS would take any folder of that name, even an empty one, for the dataset.
             if reuse and self.data_path.exists():
-                self._use_existing()
-            else:
-                super().download_and_prepare(download_config=config, **kwargs)
-
-    def _use_existing(self) -> None:
-        """Reads the finished dataset, which another process may have built a moment ago."""
-        # TFDS would take any folder of that name, even an empty one, for the dataset.
-        if not self.is_prepared():
-            raise ValueError(
-                f"{self.data_dir} exists but holds no finished dataset (no dataset_info.json). "
-                "Remove that folder or choose another data_dir."
-            )
-        self.info.read_from_directory(self.data_dir)
+                raise ValueError(
+                    f"{self.data_dir} exists but holds no finished dataset (no dataset_info.json). "
+                    "Remove that folder or choose another data_dir."
+                )
+            super().download_and_prepare(download_config=config, **kwargs)
 
 
 @contextlib.contextmanager

@@ -84,7 +84,8 @@ def build(
     folder = pathlib.Path(make_builder(name, data_dir).data_dir)
     with _set_aside(folder, overwrite):
         builder = make_builder(name, data_dir)
-        config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+        manual = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+        config = tfds.download.DownloadConfig(manual_dir=manual)
         builder.download_and_prepare(download_config=config)
     found = builder.info.file_format.value
     if found != FILE_FORMAT:
@@ -135,8 +136,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         builder = build(args.name, args.data_dir, args.manual_dir, args.overwrite)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: cannot build {args.name}: {error}; check data_dir", file=sys.stderr)
         return 1
     print(f"{builder.info.full_name} lies in {builder.data_dir}")
     for split, info in builder.info.splits.items():

@@ -1,0 +1,1 @@
+"""CUHK-PEDES: see README.md."""
