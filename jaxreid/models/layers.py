@@ -1,0 +1,302 @@
+"""Layers that the networks share: convolution, batch normalisation, pooling, unit vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Initializer = Callable[..., Any]
+
+kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+kaiming_fan_out_per_part = nn.initializers.variance_scaling(
+    2.0, "fan_out", "normal", in_axis=-2, out_axis=-1, batch_axis=(0,)
+)
+
+POINTWISE_MODES = ("auto", "dot", "conv")
+CLASS_MULTIPLE = 256
+PADDED_CLASS_LOGIT = -1e9
+
+
+def symmetric_uniform(bound: float) -> Initializer:
+    """Initial values uniform in [-bound, bound)."""
+
+    def init(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def pointwise_as_dot(mode: str) -> bool:
+    """Whether 1x1 convolutions are written as matrix products.
+
+    XLA's weight gradient of a 1x1 convolution is slow on CPU, whereas on accelerators the
+    product moves more memory than the convolution. The parameters are the same.
+
+    Args:
+      mode: "auto" (by the back end in use while tracing), "dot" or "conv". The last two are for
+        tests and for compiling for an accelerator on a CPU host.
+    """
+    if mode not in POINTWISE_MODES:
+        raise ValueError(f"pointwise={mode!r}: choose one of {', '.join(POINTWISE_MODES)}.")
+    return mode == "dot" or (mode == "auto" and jax.default_backend() == "cpu")
+
+
+class Conv(nn.Module):
+    """2-D convolution, NHWC, with explicit symmetric padding.
+
+    Attributes:
+      features: output channels.
+      kernel_size: side of the square kernel.
+      strides: step in both directions.
+      padding: rows and columns of zeros added on every side.
+      use_bias: whether a bias is added.
+      dtype: compute type; parameters are float32.
+      pointwise: how a 1x1 kernel is computed, see `pointwise_as_dot`.
+    """
+
+    features: int
+    kernel_size: int = 1
+    strides: int = 1
+    padding: int = 0
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+    pointwise: str = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
+        """Convolve."""
+        size = self.kernel_size
+        kernel = self.param(
+            "kernel", kaiming_fan_out, (size, size, x.shape[-1], self.features), jnp.float32
+        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if size == 1 and self.padding == 0 and pointwise_as_dot(self.pointwise):
+            y = x[:, :: self.strides, :: self.strides, :] @ kernel.reshape(1, *kernel.shape[1:])
+        else:
+            y = jax.lax.conv_general_dilated(
+                x,
+                kernel,
+                window_strides=(self.strides, self.strides),
+                padding=((self.padding, self.padding), (self.padding, self.padding)),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with float32 statistics and parameters, whatever the compute type.
+
+    Like torch, the running variance takes the unbiased estimate, since pretrained statistics come
+    from there. Fewer than two rows say nothing of a variance: then the running statistics
+    normalise, and stay as they are.
+
+    Attributes:
+      feature_axes: trailing axes with statistics of their own (2: one set per part).
+      momentum: share of the old running statistics that is kept.
+      epsilon: added to the variance.
+      dtype: type of the output.
+    """
+
+    feature_axes: int = 1
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B ..."],
+        *,
+        use_running_average: bool,
+        mask: Bool[Array, " B"] | None = None,
+    ) -> Float[Array, "B ..."]:
+        """Normalise.
+
+        Args:
+          x: rows first, features last.
+          use_running_average: normalise with the running statistics and keep them.
+          mask: rows that count for the statistics; all when None.
+        """
+        features = x.shape[x.ndim - self.feature_axes :]
+        scale = self.param("scale", nn.initializers.ones, features, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
+        x = x.astype(jnp.float32)
+        mean, var = running_mean.value, running_var.value
+        if not use_running_average:
+            batch_mean, batch_var, count = batch_statistics(x, self.feature_axes, mask)
+            enough = count >= 2.0
+            if not self.is_initializing():
+                rate = jnp.where(enough, 1.0 - self.momentum, 0.0)
+                unbiased = batch_var * (count / jnp.maximum(count - 1.0, 1.0))
+                running_mean.value = mean + rate * (batch_mean - mean)
+                running_var.value = var + rate * (unbiased - var)
+            mean = jnp.where(enough, batch_mean, mean)
+            var = jnp.where(enough, batch_var, var)
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return ((x - _lead(mean, x)) * _lead(factor, x) + _lead(bias, x)).astype(self.dtype)
+
+
+def batch_statistics(
+    x: Float[Array, "B ..."], feature_axes: int, mask: Bool[Array, " B"] | None = None
+) -> tuple[Float[Array, " ..."], Float[Array, " ..."], Float[Array, ""]]:
+    """Mean, biased variance and number of rows over all but the trailing axes.
+
+    Both moments come from one pass over x, which is what counts where memory bandwidth is short.
+    """
+    axes = tuple(range(x.ndim - feature_axes))
+    inner = 1
+    for axis in axes[1:]:
+        inner *= x.shape[axis]
+    if mask is None:
+        count = jnp.float32(x.shape[0] * inner)
+    else:
+        x = jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
+        count = jnp.sum(mask, dtype=jnp.float32) * inner
+    total = jnp.maximum(count, 1.0)
+    mean = jnp.sum(x, axes) / total
+    var = jnp.maximum(jnp.sum(jnp.square(x), axes) / total - jnp.square(mean), 0.0)
+    return mean, var, count
+
+
+def _lead(value: Array, like: Array) -> Array:
+    """Leading axes of size 1, since rank promotion is never left implicit."""
+    return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
+
+
+def max_pool(x: Float[Array, "B H W C"], size: int, strides: int, padding: int) -> Array:
+    """Maximum over square windows; padding never wins."""
+    pads = ((padding, padding), (padding, padding))
+    return nn.max_pool(x, (size, size), (strides, strides), pads)
+
+
+class Linear(nn.Module):
+    """Bias-free projection: the "1x1 Conv" of the papers on pooled features.
+
+    Attributes:
+      features: output width.
+      dtype: compute type; the output is float32.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B I"]) -> Float[Array, "B O"]:
+        """Project."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32)
+        return jnp.dot(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            preferred_element_type=jnp.float32,
+        )
+
+
+class PartLinear(nn.Module):
+    """One bias-free projection per part, as one parameter [K, in, out].
+
+    Attributes:
+      features: output width.
+      dtype: compute type; the output is float32.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B K I"]) -> Float[Array, "B K O"]:
+        """Project part k with its own weights."""
+        shape = (x.shape[-2], x.shape[-1], self.features)
+        kernel = self.param("kernel", kaiming_fan_out_per_part, shape, jnp.float32)
+        return jnp.einsum(
+            "bki,kio->bko",
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            preferred_element_type=jnp.float32,
+        )
+
+
+def padded_classes(num_classes: int) -> int:
+    """Classes rounded up to a multiple of 256, so that checkpoints fit any mesh."""
+    return -(-num_classes // CLASS_MULTIPLE) * CLASS_MULTIPLE
+
+
+class Classifier(nn.Module):
+    """Linear identity classifier with bias, on [B, I] or one per part on [B, K, I].
+
+    The class axis comes last, padded to a multiple of 256; logits of padding classes are a large
+    negative number, so that they never count.
+
+    Attributes:
+      num_classes: real classes.
+      dtype: compute type; logits are float32.
+    """
+
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+        """Logits [B, classes_padded] or [B, K, classes_padded]."""
+        classes = padded_classes(self.num_classes)
+        parts = x.shape[1:-1]
+        init = nn.initializers.normal(0.001)
+        kernel = self.param("kernel", init, (*parts, x.shape[-1], classes), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (*parts, classes), jnp.float32)
+        logits = jnp.einsum(
+            "bki,kio->bko" if parts else "bi,io->bo",
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            preferred_element_type=jnp.float32,
+        )
+        real = jnp.arange(classes) < self.num_classes
+        return jnp.where(_lead(real, logits), logits + _lead(bias, logits), PADDED_CLASS_LOGIT)
+
+
+def count_parameters(params: Any, num_classes: int = 0) -> int:
+    """Number of parameters, padding classes of the classifiers not counted.
+
+    Args:
+      params: tree of arrays or of shapes (`jax.eval_shape`).
+      num_classes: real classes of the modules whose name starts with "classifier".
+    """
+    total = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        size = 1
+        for length in leaf.shape:
+            size *= int(length)
+        names = [str(getattr(entry, "key", entry)) for entry in path]
+        if num_classes and any(name.startswith("classifier") for name in names):
+            size = size // int(leaf.shape[-1]) * num_classes
+        total += size
+    return total
+
+
+def unit(x: Float[Array, "... D"], epsilon: float = 1e-12) -> Float[Array, "... D"]:
+    """Scale vectors to length 1, in float32.
+
+    A vector whose squared length does not exceed epsilon becomes 0 with gradient 0: a direction
+    that says nothing must not push with a huge gradient.
+    """
+    x = x.astype(jnp.float32)
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    present = square > epsilon
+    return jnp.where(present, x * jax.lax.rsqrt(jnp.where(present, square, 1.0)), 0.0)
+
+
+def masked_max(x: Float[Array, "N L ..."], lengths: Int[Array, " N"]) -> Float[Array, "N ..."]:
+    """Maximum over the first lengths[n] of L entries; 0 where there is none."""
+    valid = jnp.arange(x.shape[1]).reshape(1, -1) < lengths.reshape(-1, 1)
+    valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
+    peak = jnp.max(jnp.where(valid, x, jnp.finfo(x.dtype).min), axis=1)
+    return jnp.where((lengths > 0).reshape(-1, *[1] * (x.ndim - 2)), peak, jnp.zeros_like(peak))
