@@ -1,0 +1,1 @@
+"""Which losses on which features with which weights: one file per network."""
