@@ -15,7 +15,7 @@ in the gallery scores 0 and is reported. With R matches,
 - mINP: mean of R / r_R (Ye et al., "Deep learning for person re-identification", arXiv:2001.04193);
 - map_trapezoid: mean of the trapezoid area under the precision-recall curve,
   (1/R) sum_i (p_i + i / r_i) / 2, with p_i = (i - 1) / (r_i - 1) the precision just before hit i,
-  and 1 before rank 1: the evaluation of the old Market-1501 code. It is above mAP as a rule and must
+  and 1 before rank 1: the evaluation of the old Market-1501 code. It is never above mAP and must
   not be compared with it.
 """
 
@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-Embeddings = Float[np.ndarray, "N D"] | Float[Array, "N D"]
-Ids = Int[np.ndarray, " N"] | Int[Array, " N"]
+Embeddings = Float[np.ndarray, "_ D"] | Float[Array, "_ D"]
+Ids = Int[np.ndarray, " _"] | Int[Array, " _"]
 
 # Rows of queries and of gallery in one product: 40 MB each at D = 10,240. The similarities of one
 # block of queries with the whole gallery are held, 80 MB for a gallery of 20,000.
@@ -148,9 +148,9 @@ def top_matches(
     Raises:
       ValueError: k below 1, and what `retrieval_metrics` raises.
 
-    >>> index, similarity = top_matches(np.eye(3), np.array([[0, 2, 1.0], [0, 1, 3.0]]), k=2)
+    >>> index, similarity = top_matches(np.eye(2), np.array([[0.0, 2.0], [0.0, 3.0]]), k=2)
     >>> index.tolist(), similarity.tolist()
-    ([[0, 1], [0, 1], [1, 0]], [[0.0, 0.0], [2.0, 1.0], [3.0, 1.0]])
+    ([[0, 1], [1, 0]], [[0.0, 0.0], [3.0, 2.0]])
     """
     _check(query, gallery, block_size)
     if k < 1:
@@ -321,8 +321,8 @@ def _check(query: Embeddings, gallery: Embeddings, block_size: int) -> None:
             )
     if query.shape[1:] != gallery.shape[1:]:
         raise ValueError(
-            f"query embeddings are {query.shape} and gallery embeddings {gallery.shape}; the second "
-            "axis must agree: embed both with the same network."
+            f"query embeddings are {query.shape}, those of the gallery {gallery.shape}; the widths "
+            "must agree: embed both with the same network."
         )
     if block_size < 1:
         raise ValueError(f"block_size is {block_size}; it takes a number of rows of at least 1.")

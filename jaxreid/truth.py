@@ -1,8 +1,8 @@
 """Scores that only a synthetic set can give, since it knows the truth about its figures.
 
-The attribute oracle is the ceiling of text-to-image retrieval: it reads what a caption says and sees
-what an image shows, without error. Word-part accuracy tells whether the word attention of a network
-sends a word to the strip of the image where the body part stands that it speaks of.
+The attribute oracle is the ceiling of text-to-image retrieval: it reads what a caption says and
+sees what an image shows, without error. Word-part accuracy tells whether the word attention of a
+network sends a word to the strip of the image where the body part stands that it speaks of.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ def oracle_rank1(
     """Rank-1 of a reader who knows every attribute that is both mentioned and shown.
 
     The best images of a caption are those with the fewest contradictions (mentioned, shown and
-    different) and, among these, the most confirmations (mentioned, shown and equal). A tie counts as
-    expected: the share of right images among the best.
+    different) and, among these, the most confirmations (mentioned, shown and equal). A tie counts
+    as expected: the share of right images among the best.
 
     Args:
       mentions: [Q, A] 0 or 1, whether the caption mentions the attribute.
@@ -111,9 +111,10 @@ def word_part_accuracy(
     {'word_part_accuracy': 50.0, 'word_part_constant': 100.0, 'num_words': 2}
     """
     if len(scores) != len(regions) or any(one.shape[-1] != num_strips for one in scores):
+        shapes = sorted({one.shape for one in scores})
         raise ValueError(
-            f"scores hold {len(scores)} captions of shapes {sorted({one.shape for one in scores})}; "
-            f"expected {len(regions)} captions of shape (words, {num_strips})."
+            f"scores hold {len(scores)} captions of shapes {shapes}; expected {len(regions)} "
+            f"of shape (words, {num_strips}): give the scores and the truth of the same split."
         )
     reached = _reached(boxes, num_strips)
     counts = (boxes[..., 2] >= 0) & np.isin(np.arange(boxes.shape[1]), word_regions)
@@ -123,7 +124,7 @@ def word_part_accuracy(
         words = np.flatnonzero((region >= 0) & counts[index, region])
         right = reached[index, region[words]]
         best = caption[words] == caption[words].max(axis=-1, keepdims=True, initial=-np.inf)
-        share += float(np.sum((best & right).sum(axis=1) / best.sum(axis=1)))
+        share += float(np.sum((best & right).sum(axis=1) / np.maximum(best.sum(axis=1), 1)))
         hits += right.sum(axis=0)
         num_words += len(words)
     return {

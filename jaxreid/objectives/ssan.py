@@ -116,36 +116,43 @@ def build(config: Mapping[str, Any]) -> Callable[..., tuple[Float[Array, ""], Pa
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise ValueError(
-            f"objective has no field {', '.join(map(repr, unknown))}; it takes "
+            f"config.objective has no field {', '.join(map(repr, unknown))}; it takes "
             f"{', '.join(known)}. Correct the name in the configuration."
         )
-    formulation = fields.get("formulation", "paper")
-    if formulation not in FORMULATIONS:
+    return functools.partial(
+        ssan_objective, **{name: _accepted(name, value) for name, value in fields.items()}
+    )
+
+
+def _accepted(name: str, value: Any) -> str | bool | float | None:
+    if name == "formulation":
+        right, accepted = value in FORMULATIONS, "'paper' or 'released'"
+    elif name in ("cr", "adaptive"):
+        right, accepted = isinstance(value, bool), "True or False"
+    elif name == "fixed_margin" and value is None:
+        return None
+    else:
+        right = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        accepted = "a number that is not negative"
+        value = float(value) if right else value
+    if not right:
         raise ValueError(
-            f"objective.formulation is {formulation!r}; it takes 'paper' or 'released'."
+            f"config.objective.{name} is {value!r}; it takes {accepted}. Correct it in the "
+            "configuration."
         )
-    for name in set(fields) - {"formulation", "cr", "adaptive"}:
-        _check_number(name, fields[name])
-    return functools.partial(ssan_objective, **fields)
-
-
-def _check_number(name: str, value: Any) -> None:
-    if name == "fixed_margin" and value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ValueError(f"objective.{name} is {value!r}; it takes a number that is not negative.")
+    return value
 
 
 def _check_outputs(outputs: Mapping[str, Any], *, cr: bool, id_weight: float) -> None:
     if cr and "weak" not in outputs:
         raise ValueError(
-            "objective.cr is True, but the batch holds one caption an item: draw two captions an "
-            "item, the second of another image of the same identity, or set objective.cr=False."
+            "config.objective.cr is True, but the batch holds one caption an item: draw two captions an "
+            "item, the second of another image of the same identity, or set config.objective.cr=False."
         )
     if id_weight and "logits" not in outputs["image"]:
         raise ValueError(
-            f"objective.id_weight is {id_weight!r}, but the network has no identity classifiers: "
-            "give it num_classes, or set objective.id_weight=0."
+            f"config.objective.id_weight is {id_weight!r}, but the network has no identity classifiers: "
+            "give it num_classes, or set config.objective.id_weight=0."
         )
 
 
