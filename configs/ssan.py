@@ -1,0 +1,221 @@
+"""SSAN (Ding et al., "Semantically Self-Aligned Network"), equations (1)-(21).
+
+  jaxreid train --config configs/ssan.py:DATASET[,VARIANT ...][,runlocal] --workdir DIR
+
+| DATASET     | what                             | hardware    | time   | Rank-1 t2i |
+|-------------|----------------------------------|-------------|--------|------------|
+| quickstart  | 500 drawn people, small network  | 2 CPU cores | README | README     |
+| synth_pedes | 3,000 drawn people, full network | accelerator | not measured | not measured |
+| cuhk_pedes  | CUHK-PEDES, full network         | accelerator | not measured | not measured (paper: 61.37) |
+
+Variants: the rows of Table I (``baseline``, ``pfl``, ``pfl_prl``, ``pfl_1x1``, ``cr``), ``unshared``
+(two global projections), ``vgg16``, ``fixed_margin`` (Fig. 7), ``released`` (what the authors'
+program computes), ``bfloat16``, ``remat``. Any field can be changed: ``--config.batch_size=32``,
+``--config.stages[0].epochs=30``.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from jaxreid import config as presets
+from jaxreid.data.augment import IMAGENET_MEAN, IMAGENET_STD
+
+
+def get_config(argument: str = "quickstart") -> ConfigDict:
+    """Returns the configuration of ``DATASET[,VARIANT ...]``.
+
+    Raises:
+      ValueError: an unknown preset or variant.
+    """
+    return presets.from_presets(
+        argument, _base, datasets=DATASETS, variants=VARIANTS, small=_small
+    )
+
+
+def _base() -> ConfigDict:
+    """The paper's setting, on no dataset yet."""
+    config = ConfigDict()
+    config.seed = 0  # of every draw: initial values, order, weak captions, augmentation
+    config.batch_size = 64  # pairs a step, all devices together
+    config.dtype = "float32"  # compute type; parameters, statistics and losses stay float32
+    config.log_every_steps = 50
+    config.checkpoint_every_steps = 0  # besides the end of each epoch; 0: not
+    config.init_from = ""  # folder of a run to start from: words and identities matched by name
+    config.runlocal = False  # set by the variant of this name
+
+    config.model = ConfigDict()
+    config.model.name = "ssan"  # jaxreid/models/ssan.py
+    config.model.formulation = "paper"  # or "released"; objective.formulation goes with it
+    config.model.backbone = "resnet"  # or "vgg"
+    config.model.part = True  # part-specific feature learning (PFL), eq. (8)-(12)
+    config.model.relation = "mv_nln"  # part relation learning (PRL), eq. (13)-(17); "conv1x1", "none"
+    config.model.shared_projection = True  # one W_g for both modalities, eq. (5)(6)
+    config.model.num_parts = 6  # K
+    config.model.word_dim = 512  # V
+    config.model.global_dim = 1024  # M
+    config.model.relation_dim = 512  # N
+    config.model.view_dim = 512  # M'
+    config.model.remat = False  # compute the backbone twice, keep less of it in memory
+
+    config.objective = ConfigDict()
+    config.objective.name = "ssan"  # jaxreid/objectives/ssan.py
+    config.objective.formulation = "paper"
+    config.objective.cr = True  # compound ranking, eq. (19); False: plain ranking, eq. (18)
+    config.objective.margin = 0.2  # alpha_1
+    config.objective.beta = 0.1  # weight of the weak terms
+    config.objective.adaptive = True  # alpha_2 by eq. (20); False: fixed
+    config.objective.fixed_margin = config_dict.placeholder(float)  # unset: alpha_1 / 2
+    config.objective.part_weight = 0.5
+    config.objective.relation_weight = 0.5
+    config.objective.id_weight = 1.0
+
+    config.data = ConfigDict()
+    config.data.name = ""  # TFDS name
+    config.data.register = "tfds_builders"  # package whose import registers builders
+    config.data.data_dir = "~/tensorflow_datasets"
+    config.data.manual_dir = ""  # folder of licensed files, if the set has yet to be built
+    config.data.cache_dir = ""  # decoded images; empty: the user's cache folder
+    config.data.train_split = "train"
+    config.data.val_split = "val"
+    config.data.test_split = "test"
+    config.data.image_size = (384, 128)  # height, width
+    config.data.mean = IMAGENET_MEAN
+    config.data.std = IMAGENET_STD
+    config.data.max_tokens = 100
+    config.data.min_count = 2  # occurrences a word needs to be known
+    config.data.unknown = "unk"  # other words share a row; "drop": they are left out
+    config.data.captions_per_pair = 2  # the strong one, and a weak one
+    config.data.feed = "auto"  # where images live: "device", "host", or what fits
+    config.data.length_templates = 4  # compiled shapes for captions of uneven length
+
+    config.augment = ConfigDict()
+    config.augment.flip = True
+
+    stage = ConfigDict()
+    stage.epochs = 60
+    stage.max_steps = 0  # stop earlier; 0: not
+    stage.optimizer = "adam"
+    stage.learning_rate = 1e-3
+    stage.decay_epochs = (20, 40)
+    stage.decay_factor = 0.1
+    stage.momentum = 0.9  # sgd only
+    stage.weight_decay = 0.0  # sgd only
+    stage.rates = ConfigDict({"^backbone/": 0.1})  # pattern -> factor on the rate
+    stage.frozen = ()  # patterns of parameters that keep their value
+    config.stages = (stage,)
+
+    config.mesh = ConfigDict()
+    config.mesh.model = 1  # devices that share the identity classifiers
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 128
+    return config
+
+
+def _cuhk_pedes(config: ConfigDict) -> None:
+    config.data.name = "cuhk_pedes"
+
+
+def _synth_pedes(config: ConfigDict) -> None:
+    config.data.name = "synth_pedes/full"
+    config.augment.flip = False  # its captions name sides
+    config.stages[0].rates = ConfigDict()  # nothing is pretrained
+
+
+def _quickstart(config: ConfigDict) -> None:
+    _synth_pedes(config)
+    config.data.name = "synth_pedes/quickstart"
+    config.data.image_size = (96, 32)
+    config.data.max_tokens = 64
+    config.batch_size = 32
+    _small(config)
+    stage = config.stages[0]
+    stage.epochs = 12
+    stage.learning_rate = 2e-3
+    stage.decay_epochs = (8, 11)
+
+
+DATASETS = {"quickstart": _quickstart, "synth_pedes": _synth_pedes, "cuhk_pedes": _cuhk_pedes}
+
+
+def _small(config: ConfigDict) -> None:
+    """A network for two CPU cores."""
+    config.model.backbone = "resnet"
+    config.model.stage_sizes = (1, 1, 1, 1)
+    config.model.block = "basic"
+    config.model.width = 16
+    config.model.last_stride = 1
+    config.model.word_dim = 64
+    config.model.global_dim = 256
+    config.model.relation_dim = 128
+    config.model.view_dim = 128
+
+
+def _baseline(config: ConfigDict) -> None:
+    config.model.part = False
+    config.model.relation = "none"
+    config.objective.cr = False
+    config.data.captions_per_pair = 1
+
+
+def _pfl(config: ConfigDict) -> None:
+    _baseline(config)
+    config.model.part = True
+
+
+def _pfl_prl(config: ConfigDict) -> None:
+    _pfl(config)
+    config.model.relation = "mv_nln"
+
+
+def _pfl_1x1(config: ConfigDict) -> None:
+    _pfl(config)
+    config.model.relation = "conv1x1"
+
+
+def _cr(config: ConfigDict) -> None:
+    _baseline(config)
+    config.objective.cr = True
+    config.data.captions_per_pair = 2
+
+
+def _unshared(config: ConfigDict) -> None:
+    config.model.shared_projection = False
+
+
+def _vgg16(config: ConfigDict) -> None:
+    config.model.backbone = "vgg"
+
+
+def _fixed_margin(config: ConfigDict) -> None:
+    config.objective.adaptive = False
+
+
+def _released(config: ConfigDict) -> None:
+    config.model.formulation = "released"
+    config.objective.formulation = "released"
+    config.data.unknown = "drop"
+    config.data.mean = (0.5, 0.5, 0.5)
+    config.data.std = (0.5, 0.5, 0.5)
+
+
+def _bfloat16(config: ConfigDict) -> None:
+    config.dtype = "bfloat16"
+
+
+def _remat(config: ConfigDict) -> None:
+    config.model.remat = True
+
+
+VARIANTS = {
+    "baseline": _baseline,
+    "pfl": _pfl,
+    "pfl_prl": _pfl_prl,
+    "pfl_1x1": _pfl_1x1,
+    "cr": _cr,
+    "unshared": _unshared,
+    "vgg16": _vgg16,
+    "fixed_margin": _fixed_margin,
+    "released": _released,
+    "bfloat16": _bfloat16,
+    "remat": _remat,
+}

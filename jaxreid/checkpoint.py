@@ -1,0 +1,157 @@
+"""Checkpoints of a run: the last and the best by validation, written in the background."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from jaxreid.typing import PyTree
+
+WHICH = ("best", "last")
+
+
+class Checkpoints:
+    """The folder ``checkpoints`` of a run.
+
+    A checkpoint appears by one rename, after its last byte; one that a kill cut short is never seen
+    as such. Kept are the last one and the best one of those that carry a score.
+
+    Args:
+      workdir: the run's folder.
+      create: make the folder where there is none (a run that trains).
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], *, create: bool = False) -> None:
+        self.directory = pathlib.Path(workdir).resolve() / "checkpoints"
+        if not create and not self.directory.is_dir():
+            raise ValueError(
+                f"{str(workdir)!r} holds no checkpoints; --workdir takes the folder of a run that "
+                "`jaxreid train` has written."
+            )
+        keep = [
+            LatestN(n=1),
+            BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
+        ]
+        options = ocp.CheckpointManagerOptions(
+            create=create,
+            best_fn=_score,
+            preservation_policy=AnyPreservationPolicy(keep),
+            enable_async_checkpointing=True,
+            read_only=not create,
+        )
+        self._manager = ocp.CheckpointManager(
+            self.directory, options=options, item_names=("variables", "optimizer", "meta")
+        )
+
+    def save(
+        self,
+        step: int,
+        *,
+        variables: PyTree,
+        optimizer: PyTree,
+        meta: dict[str, Any],
+        score: float | None = None,
+    ) -> None:
+        """Starts writing a checkpoint; the arrays may be donated as soon as this returns.
+
+        Args:
+          step: number of finished steps, the checkpoint's name.
+          variables: ``params`` and ``batch_stats``, all that inference needs.
+          optimizer: what only training needs.
+          meta: what JSON can hold: stage, epoch.
+          score: validation Rank-1, None where the step was not validated.
+        """
+        if step in self._manager.all_steps():
+            if score is None:
+                return
+            self._manager.delete(step)  # same arrays, now with their score
+        items = ocp.args.Composite(
+            variables=ocp.args.StandardSave(variables),
+            optimizer=ocp.args.StandardSave(optimizer),
+            meta=ocp.args.JsonSave(meta),
+        )
+        self._manager.save(step, args=items, metrics=None if score is None else {"score": score})
+
+    def restore(self, step: int, *, variables: PyTree, optimizer: PyTree) -> tuple[PyTree, PyTree]:
+        """Reads what training needs to go on.
+
+        Args:
+          step: one of those kept.
+          variables: tree of `jax.ShapeDtypeStruct` that carry shardings.
+          optimizer: likewise.
+
+        Returns:
+          The two trees as arrays.
+        """
+        items = ocp.args.Composite(
+            variables=ocp.args.StandardRestore(variables),
+            optimizer=ocp.args.StandardRestore(optimizer),
+        )
+        found = self._manager.restore(step, args=items)
+        return found["variables"], found["optimizer"]
+
+    def restore_variables(self, step: int, placement: jax.sharding.Sharding) -> PyTree:
+        """Reads ``params`` and ``batch_stats`` alone, each leaf placed alike."""
+        metadata = self._manager.item_metadata(step)["variables"]
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement), metadata
+        )
+        items = ocp.args.Composite(variables=ocp.args.StandardRestore(like))
+        return self._manager.restore(step, args=items)["variables"]
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """Reads what was saved beside the state."""
+        items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=items)["meta"]
+
+    @property
+    def last(self) -> int | None:
+        """The newest step kept, None if there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> int | None:
+        """The step with the best score, None where none has a score."""
+        scored = [step for step in self._manager.all_steps() if self._manager.metrics(step)]
+        return self._manager.best_step() if scored else None
+
+    def find(self, which: str) -> int:
+        """Returns the step of the ``best`` or the ``last`` checkpoint.
+
+        Raises:
+          ValueError: another word, or there is no such checkpoint yet.
+        """
+        if which not in WHICH:
+            raise ValueError(f"--checkpoint is {which!r}; it takes one of {', '.join(WHICH)}.")
+        step = self.best if which == "best" else self.last
+        if step is None:
+            raise ValueError(
+                f"{self.directory} has no {which!r} checkpoint yet: the run was stopped before its "
+                "first one. Run the same `jaxreid train` command again to go on."
+            )
+        return step
+
+    def wait(self) -> None:
+        """Returns when everything begun is on disk."""
+        self._manager.wait_until_finished()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["score"]

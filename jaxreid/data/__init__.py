@@ -1,0 +1,1 @@
+"""From a TFDS dataset to the batches of a training step."""

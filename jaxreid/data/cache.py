@@ -1,0 +1,120 @@
+"""Decoded images of a split, once on disk, mapped into memory by every process that wants them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
+from jaxreid.data import decode
+
+# Raise it whenever decoding changes, so that no stale pixels are read.
+DECODER_VERSION = 1
+_CHUNK = 256
+
+
+def default_cache_dir() -> pathlib.Path:
+    """Folder of decoded images where the config names none: ``$XDG_CACHE_HOME/jaxreid``."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "jaxreid"
+
+
+def cached_images(
+    read: Callable[[int], tuple[str, bytes]],
+    num_images: int,
+    size: tuple[int, int],
+    *,
+    key: Mapping[str, Any],
+    cache_dir: str | os.PathLike[str],
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Decodes all images of a split into a file, or finds it there, and maps it into memory.
+
+    The file appears by one rename after its last byte, so a kill half way leaves nothing that a
+    later run could mistake for a finished cache; a lock keeps two processes from decoding twice.
+
+    Args:
+      read: position in the split -> (image id, file bytes).
+      num_images: N.
+      size: (height, width) in pixels.
+      key: everything that changes the pixels: dataset, version, split, fingerprint of the files.
+      cache_dir: local folder for the caches of all splits.
+
+    Returns:
+      [N, H, W, 3] uint8 memory map, read only.
+
+    Raises:
+      ValueError: an image cannot be decoded (all broken ones counted, the first five named).
+      OSError: the folder cannot be written.
+    """
+    full_key = {**key, "size": list(size), "decoder": DECODER_VERSION, "images": num_images}
+    digest = hashlib.sha256(json.dumps(full_key, sort_keys=True).encode()).hexdigest()[:20]
+    folder = pathlib.Path(cache_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{digest}.npy"
+    if not path.exists():
+        with _locked(folder / f"{digest}.lock"):
+            if not path.exists():
+                _decode_all(read, num_images, size, path)
+                path.with_suffix(".json").write_text(json.dumps(full_key, indent=2))
+    return np.load(path, mmap_mode="r")
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # the kernel lets go of it when a process is killed
+        yield
+
+
+def _decode_all(
+    read: Callable[[int], tuple[str, bytes]],
+    num_images: int,
+    size: tuple[int, int],
+    path: pathlib.Path,
+) -> None:
+    cv2.setNumThreads(1)  # the pool below is the parallelism
+    needed = num_images * size[0] * size[1] * 3
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(
+            f"the cache of decoded images needs {needed / 2**30:.1f} GiB in {path.parent}, which "
+            f"has {free / 2**30:.1f} GiB free. Free some, or name another folder in "
+            "config.data.cache_dir."
+        )
+    temporary = path.with_suffix(".partial")
+    images = np.lib.format.open_memmap(
+        temporary, mode="w+", dtype=np.uint8, shape=(num_images, *size, 3)
+    )
+    problems: list[str] = []
+
+    def fill(index: int) -> None:
+        name, data = read(index)
+        try:
+            images[index] = decode.decode_image(data, size, name=name)
+        except ValueError as error:
+            problems.append(str(error))
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, num_images, _CHUNK):
+            list(pool.map(fill, range(start, min(start + _CHUNK, num_images))))
+            logging.log_every_n_seconds(
+                logging.INFO, "decoding images: %d of %d", 10, start, num_images
+            )
+    if problems:
+        temporary.unlink()
+        shown = "\n  ".join(sorted(problems)[:5])
+        raise ValueError(f"{len(problems)} of {num_images} images are broken:\n  {shown}")
+    images.flush()
+    temporary.replace(path)

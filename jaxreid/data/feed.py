@@ -1,0 +1,165 @@
+"""How batches reach the devices: images resident on them, or streamed from the host.
+
+Both feeds hand the step the same batch for the same (seed, step). A batch holds positions; what the
+step reads at these positions is resident: captions always, images with the device feed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from absl import logging
+from jax.sharding import NamedSharding
+from jaxtyping import Int
+
+from jaxreid.data.sampler import Indices, PairSampler
+from jaxreid.data.source import Split
+
+FEEDS = ("auto", "device", "host")
+
+# Share of a device's free memory that resident images may take under ``auto``: the step needs the
+# rest for activations.
+_RESIDENT_SHARE = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """Batches of a training run, in order, from any step on.
+
+    Attributes:
+      kind: ``device`` or ``host``.
+      resident: arrays that live on every device during the run.
+      sampler: which pairs a step sees.
+      tokens_lengths: [M] tokens of each caption, kept on the host.
+    """
+
+    kind: str
+    resident: dict[str, jax.Array]
+    sampler: PairSampler
+    tokens_lengths: Int[np.ndarray, " M"]
+    _images: np.ndarray | None
+    _sharding: NamedSharding
+
+    def lengths(self, step: int) -> Int[np.ndarray, " N"]:
+        """Returns the lengths of a step's captions, row b*T + t, without making the batch."""
+        return self.tokens_lengths[self.sampler(step).caption].reshape(-1)
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+        """Yields (batch on the devices, lengths of its captions [B*T]) of steps start .. stop-1."""
+        for host in self._host_batches(start, stop):
+            lengths = self.tokens_lengths[host["caption"]].reshape(-1)
+            yield {key: jax.device_put(value, self._sharding) for key, value in host.items()}, (
+                lengths
+            )
+
+    def _host_batches(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        if self._images is None:
+            for step in range(start, stop):
+                yield dataclasses.asdict(self.sampler(step))
+            return
+        source = grain.MapDataset.range(start, stop).map(self._load)
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+        yield from source.to_iter_dataset(options)
+
+    def _load(self, step: int) -> dict[str, np.ndarray]:
+        indices = self.sampler(int(step))
+        return {**dataclasses.asdict(indices), "images": self._read(indices)}
+
+    def _read(self, indices: Indices) -> np.ndarray:
+        if self._images is None:
+            raise ValueError("the device feed holds its images on the devices, not on the host.")
+        return self._images[indices.image]
+
+
+def make_feed(
+    split: Split,
+    tokens: Int[np.ndarray, "M L"],
+    lengths: Int[np.ndarray, " M"],
+    sampler: PairSampler,
+    *,
+    kind: str,
+    replicated: NamedSharding,
+    by_batch: NamedSharding,
+) -> Feed:
+    """Chooses and sets up the feed.
+
+    Args:
+      split: N images, M captions.
+      tokens: [M, L] word ids.
+      lengths: [M] number of tokens.
+      sampler: over the same split.
+      kind: ``device``, ``host`` or ``auto``, which takes ``device`` where the images fit in a
+        quarter of the free memory of each device, and says so.
+      replicated: sharding of resident arrays.
+      by_batch: sharding of the batch axis.
+
+    Raises:
+      ValueError: an unknown kind.
+    """
+    if kind not in FEEDS:
+        raise ValueError(f"config.data.feed is {kind!r}; it takes one of {', '.join(FEEDS)}.")
+    if kind == "auto":
+        kind = _choose(split.images.nbytes, replicated)
+    host_arrays = {"tokens": tokens, "lengths": lengths, "labels": split.labels}
+    if kind == "device":
+        host_arrays["images"] = split.images
+    resident = {key: jax.device_put(value, replicated) for key, value in host_arrays.items()}
+    return Feed(
+        kind, resident, sampler, lengths, split.images if kind == "host" else None, by_batch
+    )
+
+
+def _choose(needed: int, replicated: NamedSharding) -> str:
+    free, what = _free_memory(replicated)
+    kind = "device" if needed <= _RESIDENT_SHARE * free else "host"
+    logging.info(
+        "feed: %s (images take %.2f GiB, each %s has %.2f GiB free, a quarter of it is allowed)",
+        kind,
+        needed / 2**30,
+        what,
+        free / 2**30,
+    )
+    return kind
+
+
+def _free_memory(sharding: NamedSharding) -> tuple[int, str]:
+    devices = sharding.mesh.local_devices
+    if devices[0].platform == "cpu":  # every virtual device takes its copy from the same memory
+        return psutil.virtual_memory().available // len(devices), "CPU device"
+    stats = [device.memory_stats() or {} for device in devices]
+    free = min(s.get("bytes_limit", 0) - s.get("bytes_in_use", 0) for s in stats)
+    return free, devices[0].device_kind
+
+
+def gather(
+    resident: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Reads what the positions of a batch point at; runs inside the step.
+
+    Args:
+      resident: ``tokens`` [M, L], ``lengths`` [M], ``labels`` [N], and ``images`` [N, H, W, 3] with
+        the device feed.
+      batch: ``image`` [B], ``caption`` [B, T], ``valid`` [B, T], and ``images`` [B, H, W, 3] with
+        the host feed.
+
+    Returns:
+      ``images`` [B, H, W, 3] uint8, ``tokens`` [B, T, L], ``lengths`` [B, T], ``valid`` [B, T],
+      ``labels`` [B].
+    """
+    take: Callable[..., jax.Array] = jnp.take
+    images = batch.get("images")
+    if images is None:
+        images = take(resident["images"], batch["image"], axis=0, mode="clip")
+    return {
+        "images": images,
+        "tokens": take(resident["tokens"], batch["caption"], axis=0, mode="clip"),
+        "lengths": take(resident["lengths"], batch["caption"], axis=0, mode="clip"),
+        "valid": batch["valid"],
+        "labels": take(resident["labels"], batch["image"], axis=0, mode="clip"),
+    }

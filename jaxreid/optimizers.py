@@ -1,0 +1,115 @@
+"""The optimiser of a training stage: rule, step decay, rates per group, frozen parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from jaxreid import sharding
+from jaxreid.typing import PyTree
+
+OPTIMIZERS = ("adam", "sgd")
+
+
+def learning_rate(
+    rate: float, *, decay_epochs: Sequence[int], decay_factor: float, steps_per_epoch: int
+) -> optax.Schedule:
+    """Step decay: the rate is multiplied by a factor after each of the given epochs.
+
+    Args:
+      rate: of the first epoch.
+      decay_epochs: epochs after which to decay, counted from the stage's start.
+      decay_factor: to multiply by each time.
+      steps_per_epoch: steps of one epoch.
+    """
+    boundaries = {int(epoch) * steps_per_epoch: float(decay_factor) for epoch in decay_epochs}
+    return optax.piecewise_constant_schedule(rate, boundaries)
+
+
+def stage_schedule(stage: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
+    """Returns the learning rate of a stage by its own step count."""
+    return learning_rate(
+        stage["learning_rate"],
+        decay_epochs=stage["decay_epochs"],
+        decay_factor=stage["decay_factor"],
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def make_optimizer(
+    stage: Mapping[str, Any], params: PyTree, *, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """Builds the optimiser of one stage.
+
+    Args:
+      stage: ``optimizer`` (adam or sgd), ``learning_rate``, ``decay_epochs``, ``decay_factor``,
+        ``momentum`` and ``weight_decay`` (added to the gradient; sgd only), ``rates`` (regular
+        expression on a parameter's path -> factor on the rate; the first that matches counts),
+        ``frozen`` (regular expressions of parameters that keep their value).
+      params: the parameters, or their shapes.
+      steps_per_epoch: steps of one epoch.
+
+    Returns:
+      A transformation whose step count starts at this stage's first step.
+
+    Raises:
+      ValueError: an unknown optimiser, or a pattern that matches no parameter.
+    """
+    schedule = stage_schedule(stage, steps_per_epoch)
+    if stage["optimizer"] not in OPTIMIZERS:
+        raise ValueError(
+            f"stage.optimizer is {stage['optimizer']!r}; it takes one of {', '.join(OPTIMIZERS)}."
+        )
+    labels = _labels(stage["rates"], tuple(stage["frozen"]), params)
+    rules = {
+        f"x{factor}": _rule(stage, schedule, factor) for factor in {1.0, *stage["rates"].values()}
+    }
+    return optax.partition({**rules, "frozen": optax.set_to_zero()}, labels)
+
+
+def _rule(
+    stage: Mapping[str, Any], schedule: optax.Schedule, factor: float
+) -> optax.GradientTransformation:
+    def rate(count: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+        return factor * schedule(count)
+
+    if stage["optimizer"] == "adam":
+        return optax.adam(rate)
+    return optax.chain(
+        optax.add_decayed_weights(stage["weight_decay"]),
+        optax.sgd(rate, momentum=stage["momentum"]),
+    )
+
+
+def _labels(rates: Mapping[str, float], frozen: Sequence[str], params: PyTree) -> PyTree:
+    unused = {*rates, *frozen}
+
+    def label(path: tuple[object, ...], leaf: object) -> str:
+        del leaf
+        name = sharding.path_name(path)
+        for pattern in frozen:
+            if re.search(pattern, name):
+                unused.discard(pattern)
+                return "frozen"
+        for pattern, factor in rates.items():
+            if re.search(pattern, name):
+                unused.discard(pattern)
+                return f"x{factor}"
+        return "x1.0"
+
+    labels = jax.tree_util.tree_map_with_path(label, params)
+    if unused:
+        known = sorted({sharding.path_name(path).split("/")[0] for path, _ in _leaves(params)})
+        raise ValueError(
+            f"stage.rates or stage.frozen names {sorted(unused)}, which match no parameter. "
+            f"Parameters begin with: {', '.join(known)}."
+        )
+    return labels
+
+
+def _leaves(tree: PyTree) -> list[tuple[tuple[Any, ...], Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree)[0]

@@ -1,0 +1,61 @@
+"""Networks and objectives by the name a config gives them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+"""(outputs, labels [B], valid [B, T], *, rng, epoch) -> (loss, its parts by name)."""
+
+
+def build_model(config: ConfigDict, *, vocab_size: int, num_classes: int) -> nn.Module:
+    """Builds the network ``config.model.name`` from the other fields of ``config.model``.
+
+    Args:
+      config: of a run.
+      vocab_size: rows of the word table, padding included.
+      num_classes: training identities.
+
+    Raises:
+      ValueError: no such network, or a field it does not know.
+    """
+    fields = _without_name(config.model)
+    module = _module("models", config.model.name, "config.model.name")
+    return module.build(
+        fields, vocab_size=vocab_size, num_classes=num_classes, dtype=jnp.dtype(config.dtype)
+    )
+
+
+def build_objective(config: ConfigDict) -> Objective:
+    """Builds the objective ``config.objective.name`` from the other fields of it.
+
+    Raises:
+      ValueError: no such objective, or a field it does not know.
+    """
+    module = _module("objectives", config.objective.name, "config.objective.name")
+    return module.build(_without_name(config.objective))
+
+
+def _module(kind: str, name: str, field: str) -> Any:
+    """Imports ``jaxreid.<kind>.<name>``, or a module of somebody else's by its full path."""
+    path = name if "." in name else f"jaxreid.{kind}.{name}"
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+        raise ValueError(
+            f"{field} is {name!r}, and there is no module {path}. Take the name of a file in "
+            f"jaxreid/{kind}/, or the dotted path of a module of your own that has build()."
+        ) from error
+
+
+def _without_name(fields: ConfigDict) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != "name"}

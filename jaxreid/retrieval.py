@@ -1,0 +1,256 @@
+"""A trained run as a search engine: embed photographs and sentences, compare them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from jaxreid import checkpoint, classes, registry, runs, sharding, text
+from jaxreid import config as config_lib
+from jaxreid.data import augment
+from jaxreid.models.templates import RowTemplate
+from jaxreid.typing import PyTree
+
+# Captions are padded to a multiple of this in evaluation, so that few shapes are compiled.
+_LENGTH_STEP = 16
+
+
+class Encoder:
+    """Compiled encoders of a network on a mesh; any number of images or captions goes in.
+
+    Args:
+      model: linen module with ``encode_image`` and ``encode_text``.
+      mesh: the devices.
+      batch_size: images or captions a call, a multiple of the number of devices.
+      mean: of each colour channel.
+      std: likewise.
+      dtype: compute type.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        mesh: Mesh,
+        batch_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        dtype: jnp.dtype,
+    ) -> None:
+        sharding.check_batch_size(batch_size, mesh, "config.eval.batch_size")
+        self._mesh, self._batch_size = mesh, batch_size
+
+        def image_features(variables: PyTree, images: jax.Array) -> dict[str, jax.Array]:
+            pixels = augment.normalise(images, mean=mean, std=std, dtype=dtype)
+            return model.apply(variables, pixels, method="encode_image")
+
+        def text_features(
+            variables: PyTree, tokens: jax.Array, lengths: jax.Array
+        ) -> dict[str, jax.Array]:
+            rows, length = tokens.shape
+            template = RowTemplate.full(rows // mesh.size, length, mesh.size)
+            return model.apply(variables, tokens, lengths, template=template, method="encode_text")
+
+        out = sharding.by_batch(mesh)
+
+        def compiled(features: Any, *names: str) -> Any:
+            def chosen(*args: Any) -> dict[str, jax.Array]:
+                found = features(*args)
+                return {name: found[name] for name in names if name in found}
+
+            return jax.jit(chosen, out_shardings=out)
+
+        self._image = compiled(image_features, "embedding")
+        self._text = compiled(text_features, "embedding")
+        self._words = compiled(text_features, "scores")
+
+    def images(
+        self, variables: PyTree, images: UInt8[np.ndarray, "N H W 3"]
+    ) -> Float[np.ndarray, "N D"]:
+        """Embeds images.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          images: [N, H, W, 3] uint8 RGB of the run's image size; N may be 0.
+
+        Returns:
+          [N, D] float32, one unit vector per branch, side by side.
+        """
+        chunks = [
+            np.asarray(self._image(variables, self._put(block))["embedding"])[:count]
+            for block, count in self._blocks(images)
+        ]
+        return np.concatenate(chunks) if chunks else np.zeros((0, 0), np.float32)
+
+    def captions(
+        self,
+        variables: PyTree,
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+    ) -> Float[np.ndarray, "M D"]:
+        """Embeds captions; the order they come in does not matter.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+
+        Returns:
+          [M, D] float32, on the same scale as `images`.
+        """
+        embeddings = None
+        for rows, out in self._by_length(self._text, variables, tokens, lengths):
+            block = np.asarray(out["embedding"])[: len(rows)]
+            if embeddings is None:
+                embeddings = np.empty((len(tokens), block.shape[1]), np.float32)
+            embeddings[rows] = block
+        return np.zeros((0, 0), np.float32) if embeddings is None else embeddings
+
+    def word_scores(
+        self,
+        variables: PyTree,
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+    ) -> Float[np.ndarray, "M L K"] | None:
+        """Scores each word for each part, SSAN eq. (8).
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+
+        Returns:
+          [M, L, K] float32, 0 at padding; None if the network has no word attention.
+        """
+        scores = None
+        for rows, out in self._by_length(self._words, variables, tokens, lengths):
+            if "scores" not in out:
+                return None
+            block = np.asarray(out["scores"])[: len(rows)]
+            if scores is None:
+                scores = np.zeros((*tokens.shape, block.shape[2]), np.float32)
+            scores[rows, : block.shape[1]] = block
+        return scores
+
+    def _by_length(
+        self, encode: Any, variables: PyTree, tokens: np.ndarray, lengths: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, dict[str, jax.Array]]]:
+        order = np.argsort(-lengths, kind="stable")
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            longest = max(1, int(lengths[rows[0]]))
+            width = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, tokens.shape[1])
+            (block, _), (block_lengths, _) = (
+                next(self._blocks(tokens[rows, :width])),
+                next(self._blocks(lengths[rows])),
+            )
+            yield rows, encode(variables, self._put(block), self._put(block_lengths))
+
+    def _blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """Yields blocks of the batch size, the last one padded with zeros, and their true sizes."""
+        for start in range(0, len(rows), self._batch_size):
+            block = np.asarray(rows[start : start + self._batch_size])
+            count = len(block)
+            if count < self._batch_size:
+                padding = [(0, self._batch_size - count)] + [(0, 0)] * (block.ndim - 1)
+                block = np.pad(block, padding)
+            yield block, count
+
+    def _put(self, block: np.ndarray) -> jax.Array:
+        return jax.device_put(block, sharding.by_batch(self._mesh))
+
+
+def make_encoder(config: ConfigDict, model: nn.Module, mesh: Mesh) -> Encoder:
+    """Compiles the encoders of a run.
+
+    Args:
+      config: of the run.
+      model: its network.
+      mesh: the devices.
+    """
+    # Evaluation pads its last batch anyway, so it may round its size up to the devices at hand.
+    batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
+    return Encoder(
+        model,
+        mesh=mesh,
+        batch_size=batch_size,
+        mean=config.data.mean,
+        std=config.data.std,
+        dtype=jnp.dtype(config.dtype),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run, loaded.
+
+    Attributes:
+      workdir: its folder.
+      config: its configuration.
+      vocabulary: words it knows.
+      classes: names of its training identities, by dense label.
+      model: the network.
+      variables: ``params`` and ``batch_stats`` of the chosen checkpoint.
+      step: that checkpoint's step.
+      which: ``best`` or ``last``.
+      mesh: devices it lies on.
+    """
+
+    workdir: pathlib.Path
+    config: ConfigDict
+    vocabulary: text.Vocabulary
+    classes: tuple[str, ...]
+    model: nn.Module
+    variables: Mapping[str, PyTree]
+    step: int
+    which: str
+    mesh: Mesh
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """Its compiled encoders."""
+        return make_encoder(self.config, self.model, self.mesh)
+
+    def embed_images(self, images: UInt8[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N D"]:
+        """Embeds [N, H, W, 3] uint8 RGB images of the run's image size."""
+        return self.encoder.images(self.variables, images)
+
+    def embed_sentences(self, sentences: Sequence[str]) -> Float[np.ndarray, "M D"]:
+        """Embeds sentences in words."""
+        tokens, lengths, _ = self.vocabulary.encode(sentences, self.config.data.max_tokens)
+        return self.encoder.captions(self.variables, tokens, lengths)
+
+
+def load_run(workdir: str | os.PathLike[str], *, which: str = "best") -> Run:
+    """Loads a run from its folder alone.
+
+    Args:
+      workdir: folder that `jaxreid train` has written.
+      which: ``best`` (by validation) or ``last`` checkpoint.
+
+    Raises:
+      ValueError: the folder is no run or has no such checkpoint.
+    """
+    config = config_lib.load(workdir)
+    vocabulary = text.Vocabulary.from_json(pathlib.Path(workdir) / runs.VOCABULARY_FILE)
+    names = classes.load(workdir)
+    model = registry.build_model(config, vocab_size=len(vocabulary), num_classes=len(names))
+    mesh = sharding.make_mesh(1)
+    with checkpoint.Checkpoints(workdir) as checkpoints:
+        step = checkpoints.find(which)
+        variables = checkpoints.restore_variables(step, sharding.replicated(mesh))
+    return Run(
+        pathlib.Path(workdir), config, vocabulary, names, model, variables, step, which, mesh
+    )

@@ -1,0 +1,152 @@
+"""The folder of a run: what makes it self-contained, and the data a run trains on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+from absl import logging
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from jaxreid import classes, text
+from jaxreid import config as config_lib
+from jaxreid.data import source
+
+VOCABULARY_FILE = "vocabulary.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+    """A split with its captions as word ids.
+
+    Attributes:
+      split: N images, M captions.
+      tokens: [M, L] word ids.
+      lengths: [M] number of tokens.
+      report: what the vocabulary did not know.
+    """
+
+    split: source.Split
+    tokens: Int[np.ndarray, "M L"]
+    lengths: Int[np.ndarray, " M"]
+    report: text.EncodingReport
+
+
+def load_captioned(
+    config: ConfigDict, split: str, vocabulary: text.Vocabulary, *, dataset: str = ""
+) -> Captioned:
+    """Loads a split as the config's ``data`` says, in a run's words.
+
+    Args:
+      config: of the run.
+      split: name of the split.
+      vocabulary: of the run.
+      dataset: TFDS name; empty for the run's own.
+    """
+    return encode(config, load(config, split, dataset=dataset), vocabulary)
+
+
+def load(config: ConfigDict, split: str, *, dataset: str = "") -> source.Split:
+    """Loads a split as the config's ``data`` says."""
+    data = config.data
+    return source.load_split(
+        dataset or data.name,
+        split,
+        data_dir=data.data_dir,
+        image_size=tuple(data.image_size),
+        cache_dir=data.cache_dir,
+        manual_dir=data.manual_dir,
+        register=data.register,
+    )
+
+
+def encode(config: ConfigDict, split: source.Split, vocabulary: text.Vocabulary) -> Captioned:
+    """Turns the captions of a split into word ids, and logs what the vocabulary did not know."""
+    tokens, lengths, report = vocabulary.encode(split.captions, config.data.max_tokens)
+    logging.info("%s: %d images, %s", split.name, len(split.images), report.summary())
+    return Captioned(split, tokens, lengths, report)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run trains and is validated on.
+
+    Attributes:
+      vocabulary: words of the training captions.
+      classes: names of the training identities, by dense label.
+      train: the training split.
+      val: the validation split.
+    """
+
+    vocabulary: text.Vocabulary
+    classes: tuple[str, ...]
+    train: Captioned
+    val: Captioned
+
+
+def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
+    """Makes the folder of a run, or checks that it is this run's.
+
+    Args:
+      config: of the run to start or to go on with.
+      workdir: its folder.
+
+    Raises:
+      ValueError: the folder cannot be written, or belongs to a run with another config.
+    """
+    folder = pathlib.Path(workdir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"--workdir {str(workdir)!r} cannot be written ({error.strerror}). Name a folder on a "
+            "disk with room that you may write to."
+        ) from error
+    if (folder / config_lib.FILE_NAME).exists():
+        changed = config_lib.differences(config_lib.load(folder), config)
+        if changed:
+            listed = "\n  ".join(changed)
+            raise ValueError(
+                f"--workdir {str(workdir)!r} holds a run with another config:\n  {listed}\nGo on "
+                "with the config it was started with, or name another folder for a new run."
+            )
+    config_lib.save(config, folder)
+
+
+def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunData:
+    """Loads training and validation data and writes vocabulary and classes into the run's folder.
+
+    Args:
+      config: of the run.
+      workdir: its folder, prepared.
+
+    Raises:
+      ValueError: the run was started on other data than what is there now.
+    """
+    train = load(config, config.data.train_split)
+    vocabulary = text.Vocabulary.from_captions(
+        train.captions, config.data.min_count, config.data.unknown
+    )
+    names = classes.class_names(config.data.name, train)
+    folder = pathlib.Path(workdir)
+    path = folder / VOCABULARY_FILE
+    if path.exists() and (text.Vocabulary.from_json(path), classes.load(folder)) != (
+        vocabulary,
+        names,
+    ):
+        raise ValueError(
+            f"the training split of {config.data.name!r} is not the one that {str(workdir)!r} was "
+            f"started on: words or identities differ. Point config.data.data_dir (now "
+            f"{config.data.data_dir!r}) to the data of the start, or begin a new run."
+        )
+    classes.save(names, folder)
+    vocabulary.to_json(path)
+    logging.info("vocabulary of %d words, %d identities", len(vocabulary.words), len(names))
+    val = load_captioned(config, config.data.val_split, vocabulary)
+    return RunData(vocabulary, names, encode(config, train, vocabulary), val)

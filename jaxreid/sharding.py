@@ -1,0 +1,93 @@
+"""The device mesh and which array lies how on it.
+
+Two axes: the batch is split over both, ``P(("data", "model"))``, so that no device repeats another's
+work; identity classifiers are split by class over ``model``; everything else is a copy on each.
+"""
+
+from __future__ import annotations
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxreid.typing import PyTree
+
+BATCH_AXES = ("data", "model")
+
+# Parameters below a module of this name have the classes as their last axis.
+CLASSIFIER_PREFIX = "classifier"
+
+
+def make_mesh(model: int = 1) -> Mesh:
+    """Lays all devices out as ``data`` x ``model``.
+
+    Args:
+      model: number of devices that share the identity classifiers.
+
+    Raises:
+      ValueError: the devices cannot be divided so.
+    """
+    count = jax.device_count()
+    if model < 1 or count % model:
+        raise ValueError(
+            f"config.mesh.model is {model}, which does not divide the {count} devices here. Take a "
+            "divisor of them, or 1 for whole classifiers on each."
+        )
+    return jax.make_mesh((count // model, model), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A full copy on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_batch(mesh: Mesh) -> NamedSharding:
+    """The first axis split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
+    """Refuses a batch that the devices cannot share evenly.
+
+    Args:
+      batch_size: of all devices together.
+      mesh: the devices.
+      field: config field to name in the message.
+
+    Raises:
+      ValueError: the batch is not a multiple of the number of devices.
+    """
+    if batch_size < 1 or batch_size % mesh.size:
+        raise ValueError(
+            f"{field} is {batch_size}; it counts all devices together and must be a positive "
+            f"multiple of the {mesh.size} devices here (the next one is "
+            f"{max(1, -(-batch_size // mesh.size)) * mesh.size})."
+        )
+
+
+def path_name(path: tuple[object, ...]) -> str:
+    """Writes a tree path as ``module/sub_module/kernel``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def is_classifier(name: str) -> bool:
+    """Tells whether a parameter (or its optimiser state) belongs to an identity classifier."""
+    return any(part.startswith(CLASSIFIER_PREFIX) for part in name.split("/"))
+
+
+def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:
+    """Says how each leaf of a training state lies on the mesh.
+
+    Args:
+      state: tree of arrays or of their shapes; optimiser states repeat the parameters' names.
+      mesh: the devices.
+
+    Returns:
+      The same tree of `NamedSharding`.
+    """
+
+    def place(path: tuple[object, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        if leaf.ndim and is_classifier(path_name(path)):
+            return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), "model"))
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(place, state)

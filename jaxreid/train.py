@@ -1,0 +1,505 @@
+"""Training: the state, one jitted step over a mesh, the loop.
+
+Nothing here knows which network it trains: a module and an objective go in, named by the config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import clu.parameter_overview
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxreid import (
+    checkpoint,
+    evaluate,
+    optimizers,
+    registry,
+    retrieval,
+    runs,
+    sharding,
+    transfer,
+)
+from jaxreid.data import augment, feed, sampler
+from jaxreid.logbook import Logbook
+from jaxreid.models.templates import RowTemplate, choose_template, make_templates
+from jaxreid.progress import Progress
+from jaxreid.typing import PyTree
+
+Scalars = dict[str, jax.Array]
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or a gradient is no longer a finite number."""
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """What a step changes.
+
+    Attributes:
+      step: number of finished steps.
+      params: of the network.
+      batch_stats: its running statistics.
+      opt_state: of the current stage's optimiser.
+    """
+
+    step: jax.Array
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of training with an optimiser of its own.
+
+    Attributes:
+      index: 0, 1, ...
+      first: its first step.
+      stop: the step after its last.
+      config: its fields.
+    """
+
+    index: int
+    first: int
+    stop: int
+    config: Mapping[str, Any]
+
+
+def make_stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
+    """Lays the stages of a config one after another.
+
+    Args:
+      config: with ``stages``.
+      steps_per_epoch: of the training split.
+
+    Raises:
+      ValueError: there is no stage, or one has no step.
+    """
+    if not config.stages:
+        raise ValueError("config.stages is empty; training takes at least one stage.")
+    stages, first = [], 0
+    for index, stage in enumerate(config.stages):
+        steps = stage.epochs * steps_per_epoch
+        if stage.max_steps:
+            steps = min(steps, stage.max_steps)
+        if steps < 1:
+            raise ValueError(f"config.stages[{index}].epochs is {stage.epochs}; it takes 1 or more.")
+        stages.append(Stage(index, first, first + steps, stage))
+        first += steps
+    return tuple(stages)
+
+
+def init_state(
+    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Draws initial parameters, each already where it lies on the mesh.
+
+    Args:
+      config: ``seed``, ``data.image_size``, ``data.captions_per_pair``.
+      model: the network.
+      optimizer: of the first stage.
+      mesh: the devices.
+    """
+    init = functools.partial(_init, config, model, optimizer)
+    shapes = jax.eval_shape(init)
+    return jax.jit(init, out_shardings=sharding.state_shardings(shapes, mesh))()
+
+
+def abstract_state(
+    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Like `init_state`, but shapes and shardings only."""
+    shapes = jax.eval_shape(functools.partial(_init, config, model, optimizer))
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        sharding.state_shardings(shapes, mesh),
+    )
+
+
+def init_variables(config: ConfigDict, model: nn.Module) -> PyTree:
+    """Draws ``params`` and ``batch_stats`` of a network from the config's seed."""
+    height, width = config.data.image_size
+    slots = config.data.captions_per_pair
+    return model.init(
+        jax.random.key(config.seed),
+        jnp.zeros((1, height, width, 3), jnp.dtype(config.dtype)),
+        jnp.zeros((1, slots, 2), jnp.int32),
+        jnp.ones((1, slots), jnp.int32),
+        jnp.ones((1, slots), bool),
+        train=False,
+    )
+
+
+def _init(
+    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+) -> TrainState:
+    variables = init_variables(config, model)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+    )
+
+
+def make_train_step(
+    config: ConfigDict,
+    model: nn.Module,
+    objective: registry.Objective,
+    optimizer: optax.GradientTransformation,
+    stage: Stage,
+    *,
+    steps_per_epoch: int,
+    mesh: Mesh,
+) -> Callable[..., tuple[TrainState, Scalars]]:
+    """Compiles the step of a stage.
+
+    Args:
+      config: ``seed``, ``augment``, ``data.mean``, ``data.std``, ``dtype``.
+      model: the network.
+      objective: (outputs, labels, valid, rng, epoch) -> (loss, parts).
+      optimizer: of the stage.
+      stage: its epoch 0 begins at its first step.
+      steps_per_epoch: of the training split.
+      mesh: the devices.
+
+    Returns:
+      ``step(state, resident, batch, template=...) -> (state, scalars)``; the state is donated. One
+      compilation for each template.
+    """
+
+    def train_step(
+        state: TrainState,
+        resident: Mapping[str, jax.Array],
+        batch: Mapping[str, jax.Array],
+        *,
+        template: RowTemplate | None,
+    ) -> tuple[TrainState, Scalars]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        augment_key, dropout_key, objective_key = jax.random.split(key, 3)
+        data = feed.gather(resident, batch)
+        images = augment.normalise(
+            augment.augment(data["images"], augment_key, **config.augment),
+            mean=config.data.mean,
+            std=config.data.std,
+            dtype=jnp.dtype(config.dtype),
+        )
+
+        def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
+            outputs, changed = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                data["tokens"],
+                data["lengths"],
+                data["valid"],
+                train=True,
+                template=template,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            epoch = (state.step - stage.first) // steps_per_epoch
+            loss, parts = objective(
+                outputs, data["labels"], data["valid"], rng=objective_key, epoch=epoch
+            )
+            return loss, (parts, changed.get("batch_stats", {}))
+
+        (loss, (parts, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        scalars = {"loss": loss, "grad_norm": optax.global_norm(grads), **parts}
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return new_state, scalars
+
+    shapes = abstract_state(config, model, optimizer, mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+    return jax.jit(
+        train_step,
+        static_argnames="template",
+        donate_argnums=0,
+        out_shardings=(places, sharding.replicated(mesh)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """What a run holds while it trains.
+
+    Attributes:
+      config: of the run.
+      data: splits, vocabulary and classes.
+      mesh: the devices.
+      model: the network.
+      objective: its loss.
+      feed: batches of the training split.
+      templates: row templates of the training captions; the last one always fits.
+      stages: of the training.
+      encoder: for validation.
+    """
+
+    config: ConfigDict
+    data: runs.RunData
+    mesh: Mesh
+    model: nn.Module
+    objective: registry.Objective
+    feed: feed.Feed
+    templates: tuple[RowTemplate | None, ...]
+    stages: tuple[Stage, ...]
+    encoder: retrieval.Encoder
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every pair was seen."""
+        return self.feed.sampler.steps_per_epoch
+
+    def optimizer(self, stage: Stage, params: PyTree) -> optax.GradientTransformation:
+        """Builds the optimiser of a stage."""
+        return optimizers.make_optimizer(
+            stage.config, params, steps_per_epoch=self.steps_per_epoch
+        )
+
+    def train_step(
+        self, stage: Stage, optimizer: optax.GradientTransformation
+    ) -> Callable[..., tuple[TrainState, Scalars]]:
+        """Compiles the step of a stage, see `make_train_step`."""
+        return make_train_step(
+            self.config,
+            self.model,
+            self.objective,
+            optimizer,
+            stage,
+            steps_per_epoch=self.steps_per_epoch,
+            mesh=self.mesh,
+        )
+
+    def template(self, lengths: np.ndarray) -> RowTemplate | None:
+        """Picks the smallest template that a step's captions fit into."""
+        return self.templates[choose_template(self.templates, lengths)]
+
+
+def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
+    """Sets up training on the devices here.
+
+    Args:
+      config: of the run.
+      data: what it trains on.
+
+    Raises:
+      ValueError: a field of the config does not fit the data or the devices.
+    """
+    mesh = sharding.make_mesh(config.mesh.model)
+    sharding.check_batch_size(config.batch_size, mesh, "config.batch_size")
+    pairs = sampler.PairSampler(
+        data.train.split.caption_image,
+        data.train.split.labels,
+        batch_size=config.batch_size,
+        captions_per_pair=config.data.captions_per_pair,
+        seed=config.seed,
+    )
+    model = registry.build_model(
+        config, vocab_size=len(data.vocabulary), num_classes=len(data.classes)
+    )
+    return Trainer(
+        config=config,
+        data=data,
+        mesh=mesh,
+        model=model,
+        objective=registry.build_objective(config),
+        feed=feed.make_feed(
+            data.train.split,
+            data.train.tokens,
+            data.train.lengths,
+            pairs,
+            kind=config.data.feed,
+            replicated=sharding.replicated(mesh),
+            by_batch=sharding.by_batch(mesh),
+        ),
+        templates=_templates(config, data.train.lengths, mesh),
+        stages=make_stages(config, pairs.steps_per_epoch),
+        encoder=retrieval.make_encoder(config, model, mesh),
+    )
+
+
+def _templates(
+    config: ConfigDict, lengths: np.ndarray, mesh: Mesh
+) -> tuple[RowTemplate | None, ...]:
+    rows = config.batch_size * config.data.captions_per_pair // mesh.size
+    return tuple(
+        make_templates(
+            lengths,
+            rows_per_group=rows,
+            groups=mesh.size,
+            max_tokens=config.data.max_tokens,
+            count=config.data.length_templates,
+            seed=config.seed,
+        )
+    )
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Trains a run, or goes on with one where it stopped.
+
+    Args:
+      config: of the run.
+      workdir: its folder; all that evaluation and search need ends up there.
+
+    Returns:
+      ``step``, ``best_step`` and, by name, the scores of the last validation; ``finished`` is True
+      where there was nothing left to do.
+
+    Raises:
+      ValueError: the config, the data or the folder is not as it must be.
+      TrainingDivergedError: the loss or a gradient is not finite.
+    """
+    runs.prepare_folder(config, workdir)
+    trainer = make_trainer(config, runs.load_run_data(config, workdir))
+    with checkpoint.Checkpoints(workdir, create=True) as checkpoints:
+        start = checkpoints.last or 0
+        if start == trainer.stages[-1].stop:
+            logging.info("the run in %s is finished (step %d)", workdir, start)
+            return {"finished": True, "step": start, "best_step": checkpoints.best}
+        state, stage_index = _first_state(trainer, checkpoints)
+        logbook = Logbook(workdir, step=start)
+        try:
+            for stage in trainer.stages[stage_index:]:
+                state = _run_stage(trainer, stage, state, checkpoints, logbook)
+        finally:
+            logbook.close()
+        checkpoints.wait()
+        return {"finished": False, "step": int(state.step), "best_step": checkpoints.best}
+
+
+def _first_state(
+    trainer: Trainer, checkpoints: checkpoint.Checkpoints
+) -> tuple[TrainState, int]:
+    """Returns the state to begin or to go on with, and the stage its optimiser belongs to."""
+    step = checkpoints.last
+    stage = trainer.stages[0 if step is None else checkpoints.meta(step)["stage"]]
+    params = jax.eval_shape(functools.partial(init_variables, trainer.config, trainer.model))
+    optimizer = trainer.optimizer(stage, params["params"])
+    if step is None:
+        state = init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
+        clu.parameter_overview.log_parameter_overview(state.params, include_stats=False)
+        started = transfer.start_from(
+            trainer.config, trainer.data, _split_state(state)["variables"]
+        )
+        return state.replace(**started), 0
+    like = abstract_state(trainer.config, trainer.model, optimizer, trainer.mesh)
+    variables, rest = checkpoints.restore(step, **_split_state(like))
+    logging.info("going on at step %d of %d", step, trainer.stages[-1].stop)
+    return TrainState(**variables, **rest), stage.index
+
+
+def _split_state(state: TrainState) -> dict[str, PyTree]:
+    return {
+        "variables": {"params": state.params, "batch_stats": state.batch_stats},
+        "optimizer": {"step": state.step, "opt_state": state.opt_state},
+    }
+
+
+def _run_stage(
+    trainer: Trainer,
+    stage: Stage,
+    state: TrainState,
+    checkpoints: checkpoint.Checkpoints,
+    logbook: Logbook,
+) -> TrainState:
+    optimizer = trainer.optimizer(stage, state.params)
+    step = int(state.step)
+    if step == stage.stop:
+        return state
+    if step == stage.first and stage.index > 0:
+        state = state.replace(opt_state=jax.jit(optimizer.init)(state.params))
+    train_step = trainer.train_step(stage, optimizer)
+    rate = optimizers.stage_schedule(stage.config, trainer.steps_per_epoch)
+    progress = Progress(trainer.stages[-1].stop, trainer.config.batch_size)
+    for stop in _stops(trainer, stage, step):
+        window: list[Scalars] = []
+        for step, (batch, lengths) in enumerate(trainer.feed.batches(step, stop), step + 1):
+            template = trainer.template(lengths)
+            state, scalars = train_step(state, trainer.feed.resident, batch, template=template)
+            window.append(scalars)
+            if step % trainer.config.log_every_steps == 0 or step == stop:
+                means = _mean_scalars(window, step, checkpoints)
+                means["learning_rate"] = float(rate(step - 1 - stage.first))
+                progress.report(step, len(window), means, logbook)
+                window = []
+        score = None
+        if _ends_epoch(trainer, stage, step):
+            score = _validate(trainer, state, logbook, step)
+        meta = {"stage": stage.index, "epoch": (step - stage.first) / trainer.steps_per_epoch}
+        checkpoints.save(step, **_split_state(state), meta=meta, score=score)
+        progress.pause()
+    return state
+
+
+def _stops(trainer: Trainer, stage: Stage, step: int) -> list[int]:
+    """Steps of a stage at which to save: ends of epochs, the end, and every N steps if asked."""
+    every = trainer.config.checkpoint_every_steps
+    stops = [s for s in range(step + 1, stage.stop + 1) if _ends_epoch(trainer, stage, s)]
+    if every:
+        stops += [s for s in range(step + 1, stage.stop) if s % every == 0]
+    return sorted(set(stops))
+
+
+def _ends_epoch(trainer: Trainer, stage: Stage, step: int) -> bool:
+    return step == stage.stop or (step - stage.first) % trainer.steps_per_epoch == 0
+
+
+def _mean_scalars(
+    window: list[Scalars], step: int, checkpoints: checkpoint.Checkpoints
+) -> dict[str, float]:
+    """Fetches the scalars of the last steps and averages them; stops at the first bad one."""
+    fetched = jax.device_get(window)
+    for offset, scalars in enumerate(fetched):
+        if not (np.isfinite(scalars["loss"]) and np.isfinite(scalars["grad_norm"])):
+            checkpoints.wait()
+            good = checkpoints.last
+            raise TrainingDivergedError(
+                f"step {step - len(fetched) + offset + 1}: the loss is {scalars['loss']}, the "
+                f"gradient norm {scalars['grad_norm']}. The last good checkpoint is "
+                + (f"{checkpoints.directory / str(good)}" if good else "none, as none was due yet")
+                + ". Lower config.stages[0].learning_rate, or compute in float32 "
+                "(--config.dtype=float32), and start a new run with --config.init_from."
+            )
+    return {name: float(np.mean([s[name] for s in fetched])) for name in fetched[0]}
+
+
+def _validate(trainer: Trainer, state: TrainState, logbook: Logbook, step: int) -> float:
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    found = evaluate.evaluate_split(trainer.encoder, variables, trainer.data.val)
+    scalars = {
+        f"val/{direction}/{name}": value
+        for direction in ("t2i", "i2t")
+        for name, value in found[direction].summary().items()
+    }
+    logbook.write(step, scalars)
+    rank1 = scalars["val/t2i/rank1"]
+    logging.info(
+        "step %d: validation Rank-1 %.2f%% from words to images, %.2f%% back",
+        step,
+        rank1,
+        scalars["val/i2t/rank1"],
+    )
+    return rank1
