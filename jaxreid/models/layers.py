@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from jaxreid.typing import DType
 
 Initializer = Callable[..., Any]
 
@@ -25,7 +28,7 @@ PADDED_CLASS_LOGIT = -1e9
 def symmetric_uniform(bound: float) -> Initializer:
     """Initial values uniform in [-bound, bound)."""
 
-    def init(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def init(key: Any, shape: tuple[int, ...], dtype: DType = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
@@ -64,7 +67,7 @@ class Conv(nn.Module):
     strides: int = 1
     padding: int = 0
     use_bias: bool = False
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
     pointwise: str = "auto"
 
     @nn.compact
@@ -108,7 +111,7 @@ class BatchNorm(nn.Module):
     feature_axes: int = 1
     momentum: float = 0.9
     epsilon: float = 1e-5
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
 
     @nn.compact
     def __call__(
@@ -179,6 +182,70 @@ def max_pool(x: Float[Array, "B H W C"], size: int, strides: int, padding: int) 
     return nn.max_pool(x, (size, size), (strides, strides), pads)
 
 
+def accumulate(
+    spec: str, x: Float[Array, " ..."], y: Float[Array, " ..."], out_dtype: DType = jnp.float32
+) -> Float[Array, " ..."]:
+    """`jnp.einsum` of two arrays of one type, summed in float32.
+
+    XLA's CPU runtime lacks some products of bfloat16 summed in float32, so there the factors are
+    widened first. The platform is that of the lowering, not of the host that compiles.
+    """
+
+    def narrow(x: Array, y: Array) -> Array:
+        return jnp.einsum(spec, x, y, preferred_element_type=out_dtype)
+
+    def wide(x: Array, y: Array) -> Array:
+        x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+        return jnp.einsum(spec, x, y).astype(out_dtype)
+
+    if x.dtype == jnp.float32:
+        return wide(x, y)
+    return jax.lax.platform_dependent(x, y, cpu=wide, default=narrow)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def product(
+    spec: str,
+    x: Float[Array, " ..."],
+    kernel: Float[Array, " ..."],
+    dtype: DType,
+    out_dtype: DType = jnp.float32,
+) -> Float[Array, " ..."]:
+    """Einsum with a float32 parameter, computed in `dtype` and summed in float32.
+
+    Its gradient computes in `dtype` too, but that of the kernel is never rounded to it.
+
+    Args:
+      spec: subscripts; every letter of an operand is in the other one or in the result.
+      x: activations.
+      kernel: the parameter.
+      dtype: type of the factors.
+      out_dtype: type of the result.
+    """
+    return accumulate(spec, x.astype(dtype), kernel.astype(dtype), out_dtype)
+
+
+def _product_forward(
+    spec: str, x: Array, kernel: Array, dtype: DType, out_dtype: DType
+) -> tuple[Array, tuple[Array, Array]]:
+    return product(spec, x, kernel, dtype, out_dtype), (x, kernel)
+
+
+def _product_backward(
+    spec: str, dtype: DType, out_dtype: DType, saved: tuple[Array, Array], grad: Array
+) -> tuple[Array, Array]:
+    del out_dtype
+    x, kernel = saved
+    operands, result = spec.split("->")
+    left, right = operands.split(",")
+    grad = grad.astype(dtype)
+    grad_x = accumulate(f"{result},{right}->{left}", grad, kernel.astype(dtype), x.dtype)
+    return grad_x, accumulate(f"{left},{result}->{right}", x.astype(dtype), grad)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
 class Linear(nn.Module):
     """Bias-free projection: the "1x1 Conv" of the papers on pooled features.
 
@@ -188,18 +255,14 @@ class Linear(nn.Module):
     """
 
     features: int
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B I"]) -> Float[Array, "B O"]:
         """Project."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32)
-        return jnp.dot(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        return product("bi,io->bo", x, kernel, self.dtype)
 
 
 class PartLinear(nn.Module):
@@ -211,19 +274,14 @@ class PartLinear(nn.Module):
     """
 
     features: int
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B K I"]) -> Float[Array, "B K O"]:
         """Project part k with its own weights."""
         shape = (x.shape[-2], x.shape[-1], self.features)
         kernel = self.param("kernel", kaiming_fan_out_per_part, shape, jnp.float32)
-        return jnp.einsum(
-            "bki,kio->bko",
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        return product("bki,kio->bko", x, kernel, self.dtype)
 
 
 def padded_classes(num_classes: int) -> int:
@@ -243,7 +301,7 @@ class Classifier(nn.Module):
     """
 
     num_classes: int
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
@@ -253,12 +311,8 @@ class Classifier(nn.Module):
         init = nn.initializers.normal(0.001)
         kernel = self.param("kernel", init, (*parts, x.shape[-1], classes), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (*parts, classes), jnp.float32)
-        logits = jnp.einsum(
-            "bki,kio->bko" if parts else "bi,io->bo",
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        spec = "bki,kio->bko" if parts else "bi,io->bo"
+        logits = product(spec, x, kernel, self.dtype)
         real = jnp.arange(classes) < self.num_classes
         return jnp.where(_lead(real, logits), logits + _lead(bias, logits), PADDED_CLASS_LOGIT)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreid.models.layers import symmetric_uniform
+from jaxreid.models.layers import accumulate, product, symmetric_uniform
 from jaxreid.models.templates import RowTemplate, choose_template, fits, make_templates
 from jaxreid.typing import DType
 
@@ -142,7 +142,7 @@ def _run_chunks(
     outputs = []
     for start, steps, alive in zip(template.starts, template.steps, template.rows, strict=True):
         chunk = x[:, :, :alive, start : start + steps]
-        projected = jnp.einsum("dgrtsv,dvk->tdgrsk", chunk, kernel.astype(x.dtype))
+        projected = product("dgrtsv,dvk->tdgrsk", chunk, kernel, x.dtype, x.dtype)
         hs, h, c = _scan(projected, recurrent, h[:, :, :alive], c[:, :, :alive])
         missing = [(0, 0)] * 3 + [(0, rows - alive)] + [(0, 0)] * 2
         outputs.append(jnp.pad(hs, missing))
@@ -171,7 +171,7 @@ def _scan_forward(z: Array, recurrent: Array, h: Array, c: Array) -> tuple[tuple
 
     def step(state: tuple[Array, Array], z: Array) -> tuple[tuple[Array, Array], tuple]:
         h, c = state
-        into = jnp.einsum("dgrsh,dhk->dgrsk", h, weights, preferred_element_type=jnp.float32)
+        into = accumulate("dgrsh,dhk->dgrsk", h, weights)
         z = (z.astype(jnp.float32) + into).astype(z.dtype)
         new_h, new_c = _cell(z, c)
         new_h = new_h.astype(h.dtype)
@@ -191,14 +191,12 @@ def _scan_backward(saved: tuple, grads: tuple) -> tuple[Array, Array, Array, Arr
         z, c, grad_out = inputs
         pull = jax.vjp(_cell, z, c)[1]
         grad_z, grad_c = pull((grad_h + grad_out.astype(jnp.float32), grad_c))
-        grad_h = jnp.einsum("dgrsk,dhk->dgrsh", grad_z, weights, preferred_element_type=jnp.float32)
+        grad_h = accumulate("dgrsk,dhk->dgrsh", grad_z, weights)
         return (grad_h, grad_c), grad_z
 
     first = grad_h.astype(jnp.float32), grad_c
     (grad_h, grad_c), grad_zs = jax.lax.scan(step, first, (zs, cs, grad_hs), reverse=True)
-    grad_recurrent = jnp.einsum(
-        "tdgrsh,tdgrsk->dhk", h_before, grad_zs, preferred_element_type=jnp.float32
-    )
+    grad_recurrent = accumulate("tdgrsh,tdgrsk->dhk", h_before, grad_zs)
     return grad_zs, grad_recurrent, grad_h.astype(h_before.dtype), grad_c
 
 

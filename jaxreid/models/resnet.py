@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxreid.models.layers import BatchNorm, Conv, max_pool
+from jaxreid.typing import DType
 
 EXPANSION = {"bottleneck": 4, "basic": 1}
 
@@ -28,7 +27,7 @@ class Block(nn.Module):
     kind: str
     width: int
     strides: int = 1
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
     pointwise: str = "auto"
 
     @nn.compact
@@ -82,7 +81,7 @@ class ResNet(nn.Module):
     block: str = "bottleneck"
     width: int = 64
     last_stride: int = 2
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
     remat: bool = False
     pointwise: str = "auto"
 

@@ -114,7 +114,7 @@ class SSAN(nn.Module):
         rate = self.dropout
         if rate is None:
             rate = RELEASED_DROPOUT if self.formulation == "released" else 0.0
-        tables = ("embedding",)
+        tables: tuple[str, ...] = ("embedding",)
         if self.formulation == "released":
             # Parts have a table of their own, so without parts there is one table.
             tables = ("embedding_global", "embedding_part")[: 2 if self.part else 1]
@@ -190,7 +190,7 @@ class SSAN(nn.Module):
         text = self._pool_text(*flat, train=train, template=template)
         text = {key: x.reshape(-1, captions, *x.shape[1:]) for key, x in text.items()}
         # In this order: BatchNorm's running statistics follow the calls.
-        feats = {"image": self.encode_image(images, train=train)}
+        feats: dict[str, dict[str, Any]] = {"image": self.encode_image(images, train=train)}
         for index, slot in enumerate(("strong", "weak")[:captions]):
             mine = {key: x[:, index] for key, x in text.items()}
             feats[slot] = self._text_heads(
@@ -317,5 +317,7 @@ def build(
             f"Unknown field(s) {', '.join(unknown)} of the SSAN model: accepted are "
             f"{', '.join(sorted(accepted))}. Correct or remove them in the config."
         )
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config_model.items()}
+    fields: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in config_model.items()
+    }
     return SSAN(vocab_size=vocab_size, num_classes=num_classes, dtype=jnp.dtype(dtype), **fields)

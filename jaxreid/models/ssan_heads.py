@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxreid.models.layers import BatchNorm, Linear, PartLinear, symmetric_uniform, unit
+from jaxreid.models.layers import BatchNorm, Linear, PartLinear, product, symmetric_uniform, unit
 from jaxreid.typing import DType
 
 BRANCHES = ("global", "part", "relation")
@@ -35,12 +35,7 @@ class WordAttention(nn.Module):
         width = words.shape[-1]
         init = symmetric_uniform(width**-0.5)
         kernel = self.param("kernel", init, (width, self.num_parts), jnp.float32)
-        logits = jnp.einsum(
-            "nlc,ck->nlk",
-            words.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        logits = product("nlc,ck->nlk", words, kernel, self.dtype)
         valid = jnp.arange(words.shape[1]).reshape(1, -1) < lengths.reshape(-1, 1)
         return jnp.where(valid[..., None], jax.nn.sigmoid(logits), 0.0)
 

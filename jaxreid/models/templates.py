@@ -203,4 +203,4 @@ def _fits_demand(template: RowTemplate, demand: np.ndarray, chunk: int) -> Bool[
     rows = np.zeros(demand.shape[1], int)
     for start, steps, value in zip(template.starts, template.steps, template.rows, strict=True):
         rows[start // chunk : -(-(start + steps) // chunk)] = value
-    return (demand <= rows).all(axis=1)
+    return np.all(demand <= rows, axis=1)

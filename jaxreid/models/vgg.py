@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxreid.models.layers import Conv, max_pool
+from jaxreid.typing import DType
 
 
 class VGG(nn.Module):
@@ -27,7 +26,7 @@ class VGG(nn.Module):
 
     stage_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
     width: int = 64
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
     remat: bool = False
 
     @property
@@ -69,7 +68,7 @@ class Stage(nn.Module):
 
     convolutions: int
     features: int
-    dtype: Any = jnp.float32
+    dtype: DType = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
