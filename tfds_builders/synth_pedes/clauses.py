@@ -253,7 +253,7 @@ def sentence(
     for number, members in enumerate(groups, start=1):
         verb = voice.choose(verbs[_verb(members, said)])
         last = 1 < number == len(groups)
-        if number > 1 and (verb == "with" or voice.chance(0.4 if last else 0.9)):
+        if number > 1 and (verb == "with" or not last or voice.chance(0.4)):
             words = punctuate(words, ",")
         if last and verb != "with" and (finite or voice.chance(0.7)):
             words += mark("and")
