@@ -37,6 +37,9 @@ class Look:
       pattern: maps pixel coordinates to the weight of `second` in [0, 1].
       second: second colour of the pattern.
       opacity: 1 covers what lies below.
+      soft: pixels over which the outline fades.
+      shadow: darkening of the figure next to the part.
+      shadow_size: pixels that this shadow reaches.
     """
 
     roundness: int = 5
@@ -48,6 +51,9 @@ class Look:
     pattern: Pattern | None = None
     second: Color = (255, 255, 255)
     opacity: float = 1.0
+    soft: int = 0
+    shadow: float = 0.0
+    shadow_size: int = 3
 
 
 FLAT = Look(relief=0.0, edge=0.0)
@@ -72,47 +78,88 @@ class Canvas:
     ) -> None:
         """Paints the union of outlines ([N, 2] x, y in pixels) as one part."""
         parts = [outlines] if isinstance(outlines, np.ndarray) else list(outlines)
-        window = self._window(parts, look.roundness + 1)
+        fixed = [_fixed(part) for part in parts]
+        window = self._window(fixed, look.roundness + 1 + 2 * max(look.soft, look.shadow_size))
         if window is None:
             return
-        rows, columns = window
-        mask = _fill(parts, rows, columns)
-        shade = self._shade(mask, rows, columns, look)
-        paint = np.empty((*mask.shape, 3), np.float32)
-        paint[:] = np.asarray(color, np.float32)
-        if look.pattern is not None:
-            weight = look.pattern(*_grid(rows, columns)).astype(np.float32)
-            paint += weight[..., None] * (np.asarray(look.second, np.float32) - paint)
-        if shade is not None:
-            paint *= shade[..., None]
-        self._blend(rows, columns, mask, paint, look.opacity)
-        self._mark(rows, columns, mask, label)
+        mask = _empty(window)
+        for part in fixed:
+            _shift(part, window)
+            cv2.fillPoly(mask, [part], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+        if look.shadow:
+            self._cast(window, mask, look)
+        if look.soft:
+            mask = cv2.blur(cv2.blur(mask, (2 * look.soft + 1,) * 2), (2 * look.soft + 1,) * 2)
+        self._blend(window, mask, self._colors(window, mask, color, look), look.opacity)
+        self._mark(window, mask, label)
 
     def line(self, points: np.ndarray, color: Color, thickness: float, opacity: float = 1.0) -> None:
         """Draws a thin line through points ([N, 2], pixels); labels stay as they are."""
-        window = self._window([points], int(thickness) + 2)
+        fixed = _fixed(points)
+        window = self._window([fixed], int(thickness) + 2)
         if window is None:
             return
-        rows, columns = window
-        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        mask = _empty(window)
+        _shift(fixed, window)
         thick = max(1, round(thickness))
-        cv2.polylines(
-            mask, [_fixed(points, rows, columns)], False, 255, thick, cv2.LINE_AA, _SUBPIXEL_BITS
-        )
-        opacity *= min(1.0, thickness)
-        self._blend(rows, columns, mask, np.asarray(color, np.float32), opacity)
+        cv2.polylines(mask, [fixed], False, 255, thick, cv2.LINE_AA, _SUBPIXEL_BITS)
+        flat = np.empty((*mask.shape, 3), np.uint8)
+        flat[:] = np.clip(color, 0, 255)
+        self._blend(window, mask, flat, opacity * min(1.0, thickness))
+
+    def creases(
+        self, lines: Sequence[np.ndarray], label: int, width: float, strength: float
+    ) -> None:
+        """Darkens soft valleys along lines (pixels) within a label, and lights their upper edge."""
+        fixed = [_fixed(line) for line in lines]
+        window = self._window(fixed, int(3 * width) + 2)
+        if window is None:
+            return
+        mask = _empty(window)
+        for line in fixed:
+            _shift(line, window)
+        thick = max(1, round(width))
+        cv2.polylines(mask, fixed, False, 255, thick, cv2.LINE_AA, _SUBPIXEL_BITS)
+        size = 2 * thick + 1
+        valley = cv2.blur(cv2.blur(mask, (size, size)), (size, size)).astype(np.float32)
+        valley *= strength / 255
+        move = np.float32([[1, 0, 0.9 * width * self.light[0]], [0, 1, -1.1 * width]])
+        ridge = cv2.warpAffine(valley, move, (mask.shape[1], mask.shape[0]))
+        gain = 1 - valley + 0.5 * ridge
+        rows, columns = window
+        gain[self.labels[rows, columns] != label] = 1
+        self.image[rows, columns] = cv2.convertScaleAbs(self.image[rows, columns] * gain[..., None])
 
     def _window(self, parts: Sequence[np.ndarray], pad: int) -> tuple[slice, slice] | None:
-        low = np.min([part.min(axis=0) for part in parts], axis=0)
-        high = np.max([part.max(axis=0) for part in parts], axis=0)
+        x0, y0, x1, y1 = 1 << 30, 1 << 30, -(1 << 30), -(1 << 30)
+        for part in parts:
+            x, y, w, h = cv2.boundingRect(part)
+            x0, y0, x1, y1 = min(x0, x), min(y0, y), max(x1, x + w), max(y1, y + h)
         height, width = self.labels.shape
-        x0, y0 = max(0, int(low[0]) - pad), max(0, int(low[1]) - pad)
-        x1, y1 = min(width, int(high[0]) + pad + 2), min(height, int(high[1]) + pad + 2)
+        x0, y0 = max(0, (x0 >> _SUBPIXEL_BITS) - pad), max(0, (y0 >> _SUBPIXEL_BITS) - pad)
+        x1 = min(width, (x1 >> _SUBPIXEL_BITS) + pad + 2)
+        y1 = min(height, (y1 >> _SUBPIXEL_BITS) + pad + 2)
         if x1 <= x0 or y1 <= y0:
             return None
         return slice(y0, y1), slice(x0, x1)
 
-    def _shade(self, mask: np.ndarray, rows: slice, columns: slice, look: Look) -> np.ndarray | None:
+    def _colors(
+        self, window: tuple[slice, slice], mask: np.ndarray, color: Color, look: Look
+    ) -> np.ndarray:
+        """Shaded colour of every pixel of the window, uint8."""
+        shade = self._shade(mask, look)
+        if look.pattern is None:
+            if shade is None:
+                flat = np.empty((*mask.shape, 3), np.uint8)
+                flat[:] = np.clip(color, 0, 255)
+                return flat
+            return cv2.convertScaleAbs(shade[..., None] * np.asarray(color, np.float32))
+        first = np.asarray(color, np.float32)
+        weight = look.pattern(*_grid(*window)).astype(np.float32)
+        paint = first + weight[..., None] * (np.asarray(look.second, np.float32) - first)
+        return cv2.convertScaleAbs(paint if shade is None else paint * shade[..., None])
+
+    def _shade(self, mask: np.ndarray, look: Look) -> np.ndarray | None:
         if not (look.relief or look.edge or look.folds):
             return None
         size = 2 * look.roundness + 1
@@ -127,36 +174,48 @@ class Canvas:
             y, x = look.offset
             h, w = mask.shape
             shade += look.fold_strength * texture(look.folds)[y : y + h, x : x + w]
-        return shade
+        return np.maximum(shade, 0.0, out=shade)
+
+    def _cast(self, window: tuple[slice, slice], mask: np.ndarray, look: Look) -> None:
+        """Darkens what lies next to a part, on the figure only."""
+        rows, columns = window
+        size = 2 * look.shadow_size + 1
+        soft = cv2.blur(cv2.blur(mask, (size, size)), (size, size))
+        move = np.float32([[1, 0, -1.5 * self.light[0]], [0, 1, 1.5]])
+        soft = cv2.warpAffine(soft, move, (mask.shape[1], mask.shape[0]))
+        gain = 1 - np.float32(look.shadow / 255) * soft
+        gain[self.labels[rows, columns] == BACKGROUND] = 1
+        self.image[rows, columns] = cv2.convertScaleAbs(self.image[rows, columns] * gain[..., None])
 
     def _blend(
-        self, rows: slice, columns: slice, mask: np.ndarray, paint: np.ndarray, opacity: float
+        self, window: tuple[slice, slice], mask: np.ndarray, paint: np.ndarray, opacity: float
     ) -> None:
-        below = self.image[rows, columns].astype(np.float32)
-        weight = mask.astype(np.float32) * (opacity / 255)
-        below += weight[..., None] * (paint - below)
-        np.clip(below, 0, 255, out=below)
-        self.image[rows, columns] = below
+        rows, columns = window
+        weight = mask.astype(np.float32) * np.float32(opacity / 255)
+        below = self.image[rows, columns]
+        self.image[rows, columns] = cv2.blendLinear(paint, below, weight, 1 - weight)
 
-    def _mark(self, rows: slice, columns: slice, mask: np.ndarray, label: int | None) -> None:
+    def _mark(self, window: tuple[slice, slice], mask: np.ndarray, label: int | None) -> None:
         if label is None:
             return
+        rows, columns = window
         inside = mask > 127
         self.labels[rows, columns][inside] = label
         if label == TOP:
             self.top_area[rows, columns] |= inside
 
 
-def _fixed(points: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    shifted = (points - (columns.start, rows.start)) * (1 << _SUBPIXEL_BITS)
-    return np.round(shifted).astype(np.int32)
+def _fixed(points: np.ndarray) -> np.ndarray:
+    return np.rint(points * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _fill(parts: Sequence[np.ndarray], rows: slice, columns: slice) -> np.ndarray:
-    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
-    for part in parts:
-        cv2.fillPoly(mask, [_fixed(part, rows, columns)], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
-    return mask
+def _shift(fixed: np.ndarray, window: tuple[slice, slice]) -> None:
+    fixed -= np.array([window[1].start, window[0].start], np.int32) << _SUBPIXEL_BITS
+
+
+def _empty(window: tuple[slice, slice]) -> np.ndarray:
+    rows, columns = window
+    return np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
 
 
 @functools.lru_cache(maxsize=1)
@@ -181,7 +240,7 @@ def texture(name: str) -> np.ndarray:
     Raises:
       ValueError: for another name.
     """
-    spreads = {"drape": (16.0, 5.0), "crumple": (7.0, 6.0), "strands": (12.0, 0.9),
+    spreads = {"drape": (22.0, 7.0), "crumple": (8.0, 9.0), "strands": (12.0, 0.9),
                "grain": (0.6, 0.7)}
     if name not in spreads:
         raise ValueError(f"texture name={name!r}; accepted: {sorted(spreads)}")
@@ -214,9 +273,11 @@ def tube(
     padded = np.concatenate([joined[:1], joined, joined[-1:]])
     curve = np.einsum("tk,nkd->ntd", _basis(), _quads(padded)).reshape(-1, 3)
     curve = np.concatenate([curve, joined[-1:]])
-    step = np.gradient(curve[:, :2], axis=0)
-    step /= np.linalg.norm(step, axis=1, keepdims=True) + 1e-9
-    normal = np.stack([-step[:, 1], step[:, 0]], axis=1) * curve[:, 2:]
+    step = np.empty((len(curve), 2))
+    step[1:-1] = curve[2:, :2] - curve[:-2, :2]
+    step[0], step[-1] = curve[1, :2] - curve[0, :2], curve[-1, :2] - curve[-2, :2]
+    step *= curve[:, 2:] / np.sqrt(np.einsum("nd,nd->n", step, step) + 1e-12)[:, None]
+    normal = step[:, ::-1] * (-1.0, 1.0)
     return np.concatenate([curve[:, :2] + normal, (curve[:, :2] - normal)[::-1]])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tfds_builders.synth_pedes import canvas as paint
@@ -15,17 +17,17 @@ def picture_side(figure: Figure) -> float:
     return -1.0 if figure.values["bag_side"] == "left" else 1.0
 
 
-def carrying_side(values: dict[str, str] | object, frontal: bool) -> int | None:
+def carrying_side(values: Mapping[str, str], frontal: bool) -> int | None:
     """Returns the index of the arm that carries a handbag, or None."""
-    if values["bag"] != "handbag":  # type: ignore[index]
+    if values["bag"] != "handbag":
         return None
     if not frontal:
         return 1
-    return 0 if values["bag_side"] == "left" else 1  # type: ignore[index]
+    return 0 if values["bag_side"] == "left" else 1
 
 
 def _leather(figure: Figure) -> Look:
-    return figure.look("crumple", 0.045, roundness=5, relief=0.3, edge=0.32)
+    return figure.look("crumple", 0.05, roundness=6, relief=0.34, edge=0.32, shadow=0.5, shadow_size=3)
 
 
 def draw_backpack(figure: Figure) -> None:
@@ -61,7 +63,7 @@ def draw_backpack_straps(figure: Figure) -> None:
             line = [(sign * x * 0.86, 0.160), (sign * x * 1.02, 0.20), (sign * x * 1.04, 0.27),
                     (sign * (x + 0.012), 0.335), (sign * (x + 0.026), 0.375)]
             outline = figure.at(paint.tube(line, [0.013, 0.0145, 0.0145, 0.011, 0.008]))
-            figure.canvas.paint(outline, color, paint.STRAP, Look(roundness=3, relief=0.25, edge=0.4))
+            figure.canvas.paint(outline, color, paint.STRAP, Look(roundness=3, relief=0.3, edge=0.3, shadow=0.4, shadow_size=2))
             buckle = figure.at(np.array([(-0.011, -0.006), (0.011, -0.006), (0.011, 0.006),
                                          (-0.011, 0.006)]) + (sign * x * 1.04, 0.285))
             figure.canvas.paint(buckle, cloth.detail(color), paint.STRAP)
@@ -70,13 +72,12 @@ def draw_backpack_straps(figure: Figure) -> None:
     line = [(back + 0.018, 0.185), (-0.02, 0.166), (0.022, 0.19), (0.030, 0.25), (0.008, 0.32),
             (back + 0.02, 0.37)]
     outline = figure.at(paint.tube(line, [0.010, 0.011, 0.012, 0.012, 0.010, 0.008]))
-    figure.canvas.paint(outline, color, paint.STRAP, Look(roundness=3, relief=0.25, edge=0.4))
+    figure.canvas.paint(outline, color, paint.STRAP, Look(roundness=3, relief=0.3, edge=0.3, shadow=0.4, shadow_size=2))
 
 
 def draw_handbag(figure: Figure) -> None:
     """Draws a handbag below the hand that holds it."""
-    side = carrying_side(figure.values, figure.frontal)
-    assert side is not None
+    side = 0 if figure.frontal and figure.values["bag_side"] == "left" else 1
     color = figure.color("bag_color")
     ink = cloth.detail(color)
     wrist = figure.pose.wrists[side]
@@ -111,7 +112,7 @@ def draw_shoulder_strap(figure: Figure) -> None:
     else:
         line = [(-0.012, 0.160), (0.5 * hip[0], 0.30), (hip[0], hip[1])]
     outline = figure.at(paint.tube(line, [0.0085] * 3))
-    figure.canvas.paint(outline, color, paint.STRAP, Look(roundness=2, relief=0.2, edge=0.35))
+    figure.canvas.paint(outline, color, paint.STRAP, Look(roundness=2, relief=0.2, edge=0.3, shadow=0.4, shadow_size=2))
 
 
 def draw_shoulder_bag(figure: Figure) -> None:

@@ -132,10 +132,10 @@ def _ground_shadow(figure: Figure, angle: float) -> None:
     left, right = feet[:, 0].min(), feet[:, 0].max()
     center = (0.5 * (left + right) - 16 * angle * figure.scale, feet[:, 1].max() + 1)
     wide = 0.5 * (right - left) + 26 * figure.scale
-    for grow, opacity in ((1.5, 0.22), (1.0, 0.4)):
-        shadow = paint.oval(center, (wide * grow, 9 * grow * figure.scale))
-        look = paint.Look(roundness=7, relief=0, edge=0, opacity=opacity)
-        figure.canvas.paint(shadow, (22, 22, 28), None, look)
+    for grow, opacity, soft in ((1.35, 0.42, 7), (0.85, 0.6, 3)):
+        shadow = paint.oval(center, (wide * grow, 7 * grow * figure.scale))
+        look = paint.Look(roundness=1, relief=0, edge=0, opacity=opacity, soft=soft)
+        figure.canvas.paint(shadow, (20, 20, 26), None, look)
 
 
 def _draw_figure(figure: Figure) -> None:
@@ -198,5 +198,6 @@ def _photograph(image: np.ndarray, camera: int, rng: np.random.Generator) -> np.
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.45, 0.85)))
     y, x = rng.integers(0, 100, 2)
     grain = paint.texture("grain")[y : y + HEIGHT, x : x + WIDTH]
-    noisy = image * cast.astype(np.float32) + grain[..., None] * np.float32(rng.uniform(1, 3.5))
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    noisy = image * cast.astype(np.float32)
+    noisy += (grain * np.float32(rng.uniform(0.8, 2.4)))[..., None]
+    return cv2.convertScaleAbs(np.maximum(noisy, 0, out=noisy))

@@ -82,6 +82,12 @@ class Figure:
         self.canvas.line(line, color, thickness * self.scale, opacity)
 
 
+def crease(figure: Figure, lines: list, label: int, width: float, strength: float) -> None:
+    """Draws valleys of cloth given in body units."""
+    curves = [figure.at(smooth(line, closed=False)) for line in lines]
+    figure.canvas.creases(curves, label, max(1.0, width * figure.scale), strength)
+
+
 SKIN_LOOK = Look(roundness=4, relief=0.2, edge=0.3)
 
 
@@ -170,9 +176,33 @@ def _trouser_legs(figure: Figure, sides: tuple[int, ...]) -> None:
     color = figure.color("bottom_color")
     if not figure.frontal and sides == (0,):
         color = cloth.darker(color, 0.25)
-    strength = {"leggings": 0.025, "jeans": 0.06}.get(kind, 0.075)
-    look = figure.look("crumple" if kind == "jeans" else "drape", strength, roundness=6, relief=0.26)
+    strength = {"leggings": 0.03, "jeans": 0.07}.get(kind, 0.09)
+    look = figure.look("crumple" if kind == "jeans" else "drape", strength, roundness=6, relief=0.30,
+                       shadow=0.35)
     figure.canvas.paint(outlines, color, paint.BOTTOM, look)
+    if kind != "shorts":
+        crease(figure, _leg_creases(figure, sides), paint.BOTTOM, 2.0, 0.34)
+
+
+def _leg_creases(figure: Figure, sides: tuple[int, ...]) -> list[list[np.ndarray]]:
+    """Valleys at the knee and above the shoe, and those that run from the crotch."""
+    lines = []
+    for side in sides:
+        line, widths = _leg_line(figure, side), _trouser_widths(figure)
+        out = -1.0 if side == 0 and figure.frontal else 1.0
+        reach, jitter = widths[2] * 0.75, small_jitter(figure)
+        for down in (-0.012 + jitter, 0.014 - jitter):
+            lines.append([line[2] + (-reach * out, down), line[2] + (0.2 * reach * out, down + 0.010)])
+        low = line[4] - (0, 0.032 - jitter)
+        lines.append([low + (-widths[4] * 0.8, 0.0), low + (0, 0.008), low + (widths[4] * 0.6, 0.002)])
+        if figure.frontal:
+            lines.append([np.array([0.010 * out, 0.540]), line[1] + (0.3 * widths[1] * out, -0.035)])
+    return lines
+
+
+def small_jitter(figure: Figure) -> float:
+    """Returns a small random length, so that no two folds are alike."""
+    return float(figure.rng.uniform(-0.006, 0.006))
 
 
 def _pelvis(figure: Figure) -> list[tuple[float, float]]:
@@ -200,12 +230,12 @@ def _skirt(figure: Figure) -> None:
                    (reach[0] - 0.055, KNEE_HEM - 0.01),
                    (-0.5 * thick - 0.045 + 0.4 * reach[0], 0.61),
                    (-0.066 * figure.shape.limb, 0.50)]
-    look = figure.look("drape", 0.10, roundness=6, relief=0.26)
+    look = figure.look("drape", 0.11, roundness=7, relief=0.30, shadow=0.5, shadow_size=4)
     figure.fill(outline, figure.color("bottom_color"), paint.BOTTOM, look)
     if figure.frontal:
-        ink = cloth.detail(figure.color("bottom_color"))
-        for x in (-0.55, -0.1, 0.4):
-            figure.seam([(x * hip, 0.53), (x * hip * 1.4, KNEE_HEM - 0.008)], ink, 1.2, 0.45)
+        folds = [[(x * hip, 0.54), (x * hip * 1.3, 0.62), (x * hip * 1.45, KNEE_HEM - 0.004)]
+                 for x in (-0.62, -0.18, 0.30, 0.7)]
+        crease(figure, folds, paint.BOTTOM, 2.2, 0.45)
 
 
 def _bottom_details(figure: Figure) -> None:
@@ -235,8 +265,8 @@ def _jeans_details(figure: Figure, color: np.ndarray) -> None:
         line, widths = _leg_line(figure, side), _trouser_widths(figure)
         sign = -1 if side == 0 and figure.frontal else 1
         middle = line[1] + 0.2 * (line[2] - line[1])
-        faded = paint.oval(figure.at(middle), (0.016 * figure.height, 0.075 * figure.height))
-        figure.canvas.paint(faded, fade, None, Look(relief=0, edge=0.9, roundness=6, opacity=0.45))
+        faded = paint.oval(figure.at(middle), (0.015 * figure.height, 0.065 * figure.height))
+        figure.canvas.paint(faded, fade, None, Look(relief=0, edge=0, soft=5, opacity=0.6))
         offset = np.stack([sign * widths * 0.72, np.zeros(5)], axis=1)
         figure.seam((line + offset)[:4], stitch, 1.0, 0.55)
         cuff = tube([line[4] - (0, 0.026), line[4] - (0, 0.006)], [widths[4] * 1.12] * 2)
@@ -265,16 +295,28 @@ def draw_arm(figure: Figure, side: int, *, hand: bool = True) -> None:
         figure.canvas.paint(figure.at(bare), skin, paint.SKIN, SKIN_LOOK)
     ease = {"t-shirt": 1.28, "shirt": 1.18, "sweater": 1.28, "hoodie": 1.38, "jacket": 1.42,
             "coat": 1.40}[figure.values["top"]]
+    inner = shoulder + (_inward(figure, side) * 0.026, -0.012)
     if short:
         end = shoulder + 0.66 * (elbow - shoulder)
-        line, widths = [shoulder - (0, 0.012), end], np.array([0.030, 0.0285]) * limb * ease
+        line = [inner, shoulder, 0.5 * (shoulder + end), end]
+        widths = np.array([0.012, 0.0285, 0.0285, 0.0295]) * limb * ease
     else:
         cuff = wrist - 0.06 * (wrist - elbow)
-        line = [shoulder - (0, 0.012), shoulder, elbow, cuff]
-        widths = np.array([0.018, 0.030, 0.0245, 0.0185]) * limb * ease
+        line = [inner, shoulder, 0.5 * (shoulder + elbow), elbow, 0.5 * (elbow + cuff), cuff]
+        widths = np.array([0.012, 0.0275, 0.0265, 0.0235, 0.0215, 0.0185]) * limb * ease
     _sleeve(figure, line, widths, dark)
     if not short:
         _cuff(figure, elbow, wrist, float(widths[-1]))
+        wide = float(widths[3]) * 0.8
+        bends = [[elbow + (-wide, -0.012 + d), elbow + (0, d), elbow + (wide, 0.006 + d)]
+                 for d in (-0.016, 0.006)]
+        crease(figure, bends, paint.TOP, 1.6, 0.35)
+
+
+def _inward(figure: Figure, side: int) -> float:
+    if not figure.frontal:
+        return 0.0
+    return 1.0 if side == 0 else -1.0
 
 
 def _sleeve(figure: Figure, line: list, widths: np.ndarray, dark: float) -> None:
@@ -282,7 +324,8 @@ def _sleeve(figure: Figure, line: list, widths: np.ndarray, dark: float) -> None
     axis = figure.at(line[-1]) - figure.at(line[0])
     kind = figure.values["top_pattern"]
     field = cloth.pattern(kind, figure.at(line[0]), axis, figure.scale)
-    look = figure.look("crumple", 0.07, roundness=4, relief=0.24, edge=0.42, pattern=field,
+    look = figure.look("crumple", 0.08, roundness=5, relief=0.30, edge=0.30, pattern=field,
+                       shadow=0.45, shadow_size=3,
                        second=cloth.darker(cloth.contrast(figure.values["top_color"]), dark))
     figure.canvas.paint(figure.at(tube(line, widths)), color, paint.TOP, look)
 

@@ -11,6 +11,8 @@ from tfds_builders.synth_pedes.figure import SKIN_LOOK, Figure
 
 Points = list[tuple[float, float]]
 
+HEAD_LOOK = Look(roundness=8, relief=0.28, edge=0.3, shadow=0.45, shadow_size=4)
+
 _HAIR_ENDS = {"short": 0.105, "shoulder-length": 0.188, "long": 0.315}
 
 
@@ -41,7 +43,8 @@ def _hair(figure: Figure) -> np.ndarray:
 
 
 def _strands(figure: Figure) -> Look:
-    return figure.look("strands", 0.10, roundness=5, relief=0.26, edge=0.3)
+    return figure.look("strands", 0.10, roundness=5, relief=0.30, edge=0.3,
+                       shadow=0.4, shadow_size=3)
 
 
 def _mirrored(right: Points) -> Points:
@@ -56,7 +59,7 @@ def _front_head(figure: Figure) -> None:
         ear = oval(figure.at((sign * 0.050, 0.072)), (0.008 * figure.height, 0.014 * figure.height))
         figure.canvas.paint(ear, cloth.darker(figure.skin, 0.12), paint.FACE, Look(roundness=2))
     skull = [(0.0, 0.0), (0.036, 0.012), (0.050, 0.05), (0.048, 0.085), (jaw, 0.114), (0.014, 0.135)]
-    figure.fill(_mirrored(skull), figure.skin, paint.FACE, SKIN_LOOK)
+    figure.fill(_mirrored(skull), figure.skin, paint.FACE, HEAD_LOOK)
     _features(figure, woman)
     _front_hair(figure, woman)
     _front_glasses(figure)
@@ -67,7 +70,7 @@ def _features(figure: Figure, woman: bool) -> None:
     hair = cloth.mix(_hair(figure), (40, 30, 28), 0.4)
     for sign in (-1, 1):
         socket = oval(figure.at((sign * 0.020, 0.064)), (0.012 * height, 0.009 * height))
-        figure.canvas.paint(socket, cloth.darker(skin, 0.3), None, Look(relief=0, edge=0, opacity=0.5))
+        figure.canvas.paint(socket, cloth.darker(skin, 0.3), None, Look(relief=0, edge=0, soft=1, opacity=0.5))
         white = oval(figure.at((sign * 0.020, 0.067)), (0.0088 * height, 0.0048 * height))
         figure.canvas.paint(white, (226, 222, 216), None)
         iris = oval(figure.at((sign * 0.0195, 0.067)), (0.0046 * height, 0.0048 * height))
@@ -82,9 +85,9 @@ def _features(figure: Figure, woman: bool) -> None:
     figure.seam([(-0.013, 0.108), (0, 0.110), (0.013, 0.108)], cloth.darker(lips, 0.45), 1.0, 0.8)
     if not woman:
         chin = oval(figure.at((0, 0.122)), (0.026 * height, 0.012 * height))
-        figure.canvas.paint(chin, cloth.darker(skin, 0.3), None, Look(relief=0, edge=0.8, opacity=0.28))
+        figure.canvas.paint(chin, cloth.darker(skin, 0.3), None, Look(relief=0, edge=0, soft=2, opacity=0.3))
     shade = oval(figure.at((0, 0.139)), (0.026 * scale * 345, 0.006 * height))
-    figure.canvas.paint(shade, cloth.darker(skin, 0.55), None, Look(relief=0, edge=0.7, opacity=0.4))
+    figure.canvas.paint(shade, cloth.darker(skin, 0.55), None, Look(relief=0, edge=0, soft=2, opacity=0.5))
 
 
 def _front_hair(figure: Figure, woman: bool) -> None:
@@ -99,8 +102,8 @@ def _front_hair(figure: Figure, woman: bool) -> None:
     low = _HAIR_ENDS[length] - (0.02 if length == "shoulder-length" else 0.03)
     for sign in (-1, 1):
         lock = [(sign * -part, -0.012), (sign * 0.036, -0.008), (sign * 0.060, 0.030),
-                (sign * 0.068, 0.10), (sign * 0.074, 0.16), (sign * 0.064, low),
-                (sign * 0.044, low + 0.006), (sign * 0.042, 0.14), (sign * 0.045, 0.085),
+                (sign * 0.068, 0.10), (sign * 0.075, 0.16), (sign * (0.072 - 0.1 * (low - 0.17)), low - 0.012),
+                (sign * 0.050, low + 0.010), (sign * 0.043, 0.15), (sign * 0.044, 0.085),
                 (sign * 0.040, 0.048), (sign * 0.014, 0.024)]
         figure.fill(lock, _hair(figure), paint.HAIR, _strands(figure))
     if woman:
@@ -120,7 +123,7 @@ def _back_head(figure: Figure) -> None:
         "shoulder-length": [(0, -0.012), (0.040, -0.006), (0.060, 0.03), (0.066, 0.10), (0.070, 0.165),
                             (0.056, 0.188), (0.02, 0.193)],
         "long": [(0, -0.012), (0.040, -0.006), (0.060, 0.03), (0.066, 0.10), (0.076, 0.18),
-                 (0.074, 0.27), (0.050, 0.312), (0.014, 0.324)],
+                 (0.066, 0.26), (0.040, 0.302), (0.012, 0.322)],
     }
     figure.fill(_mirrored(outlines[length]), _hair(figure), paint.HAIR, _strands(figure))
     if length != "short":
@@ -135,7 +138,7 @@ def _side_head(figure: Figure) -> None:
     face = [(0.0, 0.0), (0.034, 0.010), (0.050, 0.034), (0.051, 0.054), (0.049, 0.064), (0.063, 0.086),
             (0.052, 0.093), (0.056, 0.103), (0.051, 0.111), (0.051, 0.126), (0.036, 0.134), (0.004, 0.120),
             (-0.02, 0.112), (-0.052, 0.092), (-0.063, 0.05), (-0.042, 0.010)]
-    figure.fill(face, skin, paint.FACE, SKIN_LOOK)
+    figure.fill(face, skin, paint.FACE, HEAD_LOOK)
     height = figure.height
     white = oval(figure.at((0.038, 0.067)), (0.0062 * height, 0.0046 * height))
     figure.canvas.paint(white, (226, 222, 216), None)
@@ -208,7 +211,7 @@ def _hat(figure: Figure) -> None:
 
 
 def _felt(figure: Figure) -> Look:
-    return figure.look("crumple", 0.04, roundness=5, relief=0.28, edge=0.3)
+    return figure.look("crumple", 0.05, roundness=6, relief=0.32, edge=0.3, shadow=0.45)
 
 
 def _cap(figure: Figure, color: np.ndarray) -> None:
@@ -244,7 +247,7 @@ def _beanie(figure: Figure, color: np.ndarray) -> None:
                 (-0.078, 0.05), (-0.01, 0.05)]
         band = [(0.058, 0.018), (0.060, 0.044), (-0.01, 0.060), (-0.078, 0.066), (-0.080, 0.036),
                 (-0.01, 0.030)]
-    figure.fill(dome, color, paint.HAT, figure.look("strands", 0.05, roundness=6, relief=0.3))
+    figure.fill(dome, color, paint.HAT, figure.look("strands", 0.06, roundness=7, relief=0.34, shadow=0.45))
     figure.fill(band, fold, paint.HAT, figure.look("strands", 0.09, roundness=3, relief=0.25))
 
 

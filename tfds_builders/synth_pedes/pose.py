@@ -75,8 +75,8 @@ def frontal_pose(shape: Shape, carrying: int | None, rng: np.random.Generator) -
     back = np.clip(np.array([-stride, stride]), 0, 1)
     spread = float(rng.uniform(0.0, 0.014))
     hips = np.stack([sign * shape.hip * 0.54, np.full(2, 0.49)], axis=1)
-    knees = np.stack([sign * (shape.hip * 0.52 + spread / 2) + sway, 0.735 - 0.012 * back], axis=1)
-    ankles = np.stack([sign * (0.042 + spread - 0.006 * back) + sway, 0.955 - 0.028 * back], axis=1)
+    knees = np.stack([sign * (shape.hip * 0.52 + spread / 2) + sway, 0.735 - 0.016 * back], axis=1)
+    ankles = np.stack([sign * (0.042 + spread - 0.006 * back) + sway, 0.955 - 0.040 * back], axis=1)
     swing = np.array([-stride, stride]) * float(rng.uniform(0.3, 1.0))
     out = rng.uniform(0.012, 0.034, 2) + max(0.0, shape.waist - 0.08) * 0.75
     inward = rng.uniform(-0.012, 0.010, 2)
@@ -98,11 +98,11 @@ def profile_pose(shape: Shape, forward: float, rng: np.random.Generator) -> Pose
       rng: draws stride and bends.
     """
     del shape
-    stride = float(rng.uniform(0.12, 0.46)) * (1 if rng.random() < 0.5 else -1)
+    stride = float(rng.uniform(0.12, 0.33)) * (1 if rng.random() < 0.5 else -1)
     if forward:
         stride = -abs(stride) * forward
     thigh = np.array([-stride, stride])
-    bend = np.where(thigh < 0, rng.uniform(0.15, 0.45), rng.uniform(0.02, 0.12))
+    bend = np.where(thigh < 0, rng.uniform(0.12, 0.38), rng.uniform(0.02, 0.12))
     hips = np.array([[0.0, 0.49], [0.0, 0.49]])
     knees = hips + 0.245 * _direction(thigh)
     ankles = knees + 0.225 * _direction(thigh - bend)

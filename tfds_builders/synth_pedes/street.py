@@ -49,7 +49,7 @@ def _depth_blur(plate: np.ndarray) -> np.ndarray:
 def _grain(plate: np.ndarray, rng: Rng) -> np.ndarray:
     coarse = cv2.GaussianBlur(rng.standard_normal(plate.shape[:2]), (0, 0), 24) * 24 * 3.5
     fine = cv2.GaussianBlur(rng.standard_normal(plate.shape[:2]), (0, 0), 1.2) * 1.2 * 3.5
-    gain = 1 + 0.06 * coarse + 0.05 * fine
+    gain = 1 + 0.06 * coarse + 0.022 * fine
     return np.clip(plate * gain[..., None], 0, 255).astype(np.uint8)
 
 
@@ -79,8 +79,6 @@ def _ground(plate: np.ndarray, horizon: int, color: tuple[int, int, int], rng: R
     while y < PLATE_HEIGHT:
         cv2.line(plate, (0, int(y)), (PLATE_WIDTH, int(y)), joint, 1, cv2.LINE_AA)
         y, step = y + step, step * 1.14
-    wall_top = vanish[1]
-    del wall_top
 
 
 def _keep_wall(plate: np.ndarray, wall: np.ndarray, horizon: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from tfds_builders.synth_pedes import canvas as paint
 from tfds_builders.synth_pedes import cloth
 from tfds_builders.synth_pedes.canvas import Look, smooth, tube
-from tfds_builders.synth_pedes.figure import SKIN_LOOK, Figure
+from tfds_builders.synth_pedes.figure import SKIN_LOOK, Figure, crease, small_jitter
 
 _EASE = {"t-shirt": 0.006, "shirt": 0.006, "sweater": 0.010, "hoodie": 0.016, "jacket": 0.017,
          "coat": 0.014}
@@ -36,15 +36,37 @@ def draw_torso(figure: Figure) -> None:
         _hood_behind(figure, color)
     field = cloth.pattern(figure.values["top_pattern"], figure.at((0, 0.16)), np.array(axis),
                           figure.scale, 0.0018 if figure.frontal else 0.001)
-    strength = {"t-shirt": 0.055, "shirt": 0.06, "sweater": 0.05}.get(top, 0.075)
-    look = figure.look("drape", strength, roundness=10, relief=0.24, edge=0.3, pattern=field,
+    strength = {"t-shirt": 0.055, "shirt": 0.07, "sweater": 0.06}.get(top, 0.085)
+    look = figure.look("drape", strength, roundness=11, relief=0.30, edge=0.28, pattern=field,
+                       shadow=0.45, shadow_size=4,
                        second=cloth.contrast(figure.values["top_color"]))
     figure.fill(outline, color, paint.TOP, look)
+    crease(figure, _body_creases(figure), paint.TOP, 2.4, 0.30)
     details = {"front": _front_details, "back": _back_details}.get(figure.view, _profile_details)
     _hem(figure, color)
     details(figure, top, color)
     if figure.values["top_pattern"] == "logo" and figure.view == "front":
         _logo(figure)
+
+
+def _body_creases(figure: Figure) -> list[list[tuple[float, float]]]:
+    """Valleys from the armpits, at the waist and above the hem."""
+    shape, lines = figure.shape, []
+    if not figure.frontal:
+        for y in (0.36, 0.40, 0.445):
+            y += small_jitter(figure)
+            lines.append([(-shape.belly * 0.9, y), (-0.01, y + 0.012), (0.022, y + 0.006)])
+        return lines
+    for sign in (-1, 1):
+        under = shape.shoulder - 0.014
+        lines.append([(sign * under, 0.252), (sign * under * 0.72, 0.272), (sign * 0.035, 0.276)])
+        lines.append([(sign * under, 0.262), (sign * under * 0.8, 0.31), (sign * 0.045, 0.345)])
+        for y in (0.385, 0.425, 0.46):
+            y += 2 * small_jitter(figure)
+            reach = 0.35 + 20 * small_jitter(figure)
+            lines.append([(sign * (shape.waist + 0.004), y - 0.008), (sign * shape.waist * 0.7, y),
+                          (sign * shape.waist * reach, y + 0.010)])
+    return lines
 
 
 def _frontal_outline(figure: Figure) -> list[tuple[float, float]]:
@@ -53,7 +75,7 @@ def _frontal_outline(figure: Figure) -> list[tuple[float, float]]:
     shoulder, waist, hip = shape.shoulder + ease * 0.5, shape.waist + ease, shape.hip + ease
     waist = max(waist, 0.6 * waist + 0.4 * hip) if top in ("jacket", "hoodie", "coat") else waist
     bottom = hip + (0.018 if top == "coat" else 0.002)
-    right = [(0.034, 0.148), (shoulder * 0.72, 0.166), (shoulder, 0.186), (shoulder - 0.008, 0.26),
+    right = [(0.034, 0.148), (shoulder * 0.66, 0.166), (shoulder * 0.93, 0.188), (shoulder - 0.014, 0.26),
              (0.5 * (waist + shoulder - 0.012), 0.33), (waist, 0.405), (hip, 0.48)]
     if top == "coat":
         right += [(hip + 0.010, 0.56)]

@@ -13,9 +13,11 @@ from tfds_builders.synth_pedes.torso import HEMS
 Box = tuple[float, float, float, float]
 
 ENOUGH = 0.5
-MIN_HAIR_PIXELS = 70
+MIN_PIXELS = {paint.HAIR: 70, paint.HAT: 120, paint.GLASSES: 30, paint.SHOE: 120, paint.BAG: 260,
+              paint.STRAP: 170, paint.EMBLEM: 220, paint.BOTTOM: 900}
+"""Pixels of a 384 x 128 picture below which a part is too small to be told."""
+
 HIP_LINE, MID_SHIN = 0.52, 0.835
-MAX_COVERED = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,8 @@ class _Visible:
         return self.count(*labels) / total if total else 0.0
 
     def enough(self, *labels: int) -> bool:
-        return self.share(*labels) >= ENOUGH
+        small = sum(MIN_PIXELS.get(label, 0) for label in labels[:1])
+        return self.share(*labels) >= ENOUGH and self.count(*labels) >= small
 
 
 def shown_of(figure: Figure, complete: np.ndarray, window: Window) -> frozenset[str]:
@@ -89,7 +92,7 @@ def shown_of(figure: Figure, complete: np.ndarray, window: Window) -> frozenset[
 def _shown_head(figure: Figure, visible: _Visible) -> set[str]:
     values, shown = figure.values, set()
     head = visible.enough(paint.FACE, paint.HAIR, paint.HAT, paint.GLASSES)
-    if visible.enough(paint.HAIR) and visible.count(paint.HAIR) >= MIN_HAIR_PIXELS:
+    if visible.enough(paint.HAIR):
         shown |= {"hair_color", "hair_length"}
     if values["hat"] == "none":
         shown |= {"hat"} if head else set()
