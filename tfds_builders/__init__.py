@@ -4,9 +4,5 @@ Importing this package registers its builders, so that `tfds.builder("synth_pede
 `tfds.data_source("cuhk_pedes", ...)` find them. TensorFlow is not needed.
 """
 
-import contextlib
-
 from tfds_builders.cuhk_pedes import cuhk_pedes_dataset_builder as _cuhk_pedes  # noqa: F401
-
-with contextlib.suppress(ModuleNotFoundError):
-    from tfds_builders.synth_pedes import synth_pedes_dataset_builder as _synth_pedes  # noqa: F401
+from tfds_builders.synth_pedes import synth_pedes_dataset_builder as _synth_pedes  # noqa: F401

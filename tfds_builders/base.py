@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import os
 import pathlib
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -54,14 +55,17 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     behind is removed by the next.
     """
 
-    def __init__(self, *, file_format: Any = None, **kwargs: Any):
+    def __init__(self, *, data_dir: Any = None, file_format: Any = None, **kwargs: Any):
         """Makes the builder.
 
         Args:
+          data_dir: where datasets lie; None for TFDS's default.
           file_format: None for that of the data on disk, ArrayRecord where there is none yet.
-          **kwargs: data_dir, config and version, see `tfds.core.DatasetBuilder`.
+          **kwargs: config and version, see `tfds.core.DatasetBuilder`.
         """
-        super().__init__(file_format=file_format, **kwargs)
+        # TFDS would make a folder named "~".
+        data_dir = os.path.expanduser(data_dir) if data_dir else None
+        super().__init__(data_dir=data_dir, file_format=file_format, **kwargs)
         if file_format is None and not self._is_finished():
             self.info.set_file_format(FILE_FORMAT, override=True)
 
