@@ -1,12 +1,14 @@
 """The tokeniser and the vocabulary."""
 
 import dataclasses
+import doctest
 import json
 import string
 
 import numpy as np
 import pytest
 
+from jaxreid import text
 from jaxreid.text import EncodingReport, Vocabulary, tokenize
 
 CAPTIONS = [
@@ -159,3 +161,7 @@ def test_wrong_arguments():
         Vocabulary(("a",)).encode(["a"], max_tokens=0)
     with pytest.raises(ValueError, match="unknown = 'other'"):
         Vocabulary(("a",), "other")
+
+
+def test_the_example_of_the_module_runs():
+    assert doctest.testmod(text).failed == 0
