@@ -45,8 +45,13 @@ class Checkpoints:
             enable_async_checkpointing=True,
             read_only=not create,
         )
+        handlers = {
+            "variables": ocp.StandardCheckpointHandler(),
+            "optimizer": ocp.StandardCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+        }
         self._manager = ocp.CheckpointManager(
-            self.directory, options=options, item_names=("variables", "optimizer", "meta")
+            self.directory, options=options, item_handlers=handlers
         )
 
     def save(

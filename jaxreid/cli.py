@@ -6,6 +6,7 @@ import argparse
 import logging as python_logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -85,9 +86,9 @@ def _set_up(*, verbose: bool) -> None:
         flags.FLAGS.mark_as_parsed()  # grain reads absl's flags
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
-    level = python_logging.INFO if verbose else python_logging.WARNING
-    for noisy in ("orbax", "jax", "tensorflow_datasets", "tensorboardX"):
-        python_logging.getLogger(noisy).setLevel(level)
+    if not verbose:
+        logging.get_absl_handler().setFormatter(python_logging.Formatter("%(message)s"))
+        logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
     import jax
 
     from jaxreid.data.cache import default_cache_dir
@@ -95,6 +96,15 @@ def _set_up(*, verbose: bool) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
+    """Keeps other libraries' progress off the screen."""
+    if any(part in record.pathname for part in ("/jaxreid/", "/tfds_builders/")):
+        return True
+    # Orbax warns that a folder opened for reading only cannot be written: that is the point.
+    expected = "/orbax/" in record.pathname and re.search("read.only", record.getMessage())
+    return record.levelno >= python_logging.WARNING and not expected
 
 
 def _load_config(value: str, overrides: Sequence[str]) -> ConfigDict:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import inspect
 import os
 import pathlib
 from collections.abc import Sequence
@@ -147,18 +148,21 @@ def find_builder(
         )
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(
-            f"dataset {name!r} is not known: {str(error).splitlines()[0]} Registered by "
-            f"{register or 'nobody'}: {', '.join(_registered(register)) or 'none'}."
+            f"config.data.name is {name!r}, which no builder has. {register or 'No package'} "
+            f"(config.data.register) offers: {', '.join(_offered(register)) or 'none'}."
         ) from error
 
 
-def _registered(register: str) -> list[str]:
-    names = []
-    for name in tfds.list_builders(with_community_datasets=False):
-        module = tfds.core.registered.imported_builder_cls(name).__module__
-        if register and module.startswith(register):
-            names.append(name)
-    return names
+def _offered(register: str) -> list[str]:
+    """Lists what a package registers, each dataset with each of its configs."""
+    found, classes = [], [tfds.core.DatasetBuilder]
+    while classes:
+        builder = classes.pop()
+        classes += builder.__subclasses__()
+        if register and builder.__module__.startswith(register) and not inspect.isabstract(builder):
+            configs = [config.name for config in builder.BUILDER_CONFIGS]
+            found += [f"{builder.name}/{config}" for config in configs] or [builder.name]
+    return sorted(found)
 
 
 def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[str] = "") -> None:
