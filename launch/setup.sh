@@ -1,0 +1,46 @@
+# Sourced by the scripts beside it: makes .venv in the project's root and installs jaxreid into it.
+#
+#   . launch/setup.sh        then        set_up [EXTRA ...]
+#
+# Needs Python 3.11 or newer with pip and venv. Set PYTHON to choose an interpreter. Running it again
+# costs a second: it installs only when the project's requirements have changed.
+
+set -euo pipefail
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python; do
+    if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  echo "No Python 3.11 or newer with the venv module was found. Install one (on Debian and Ubuntu:" >&2
+  echo "apt install python3 python3-venv), or name it: PYTHON=/path/to/python3.12 bash $0" >&2
+  return 1
+}
+
+# The extra of the accelerator in this machine, if any: cuda, tpu or nothing.
+accelerator_extra() {
+  if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+    echo cuda
+  elif compgen -G '/dev/accel[0-9]*' >/dev/null || compgen -G '/dev/vfio/[0-9]*' >/dev/null; then
+    echo tpu
+  fi
+}
+
+set_up() {
+  local extras wanted python
+  extras="$(IFS=,; echo "$*")"
+  wanted="$(cat "$ROOT/pyproject.toml" "$ROOT/launch/constraints.txt" | cksum) $ROOT $extras"
+  if [ "$(cat "$ROOT/.venv/installed" 2>/dev/null)" != "$wanted" ]; then
+    python="$(find_python)"
+    echo "Installing jaxreid${extras:+[$extras]} into $ROOT/.venv ($("$python" --version))"
+    "$python" -m venv "$ROOT/.venv"
+    "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+      --constraint "$ROOT/launch/constraints.txt" --editable "$ROOT${extras:+[$extras]}"
+    echo "$wanted" >"$ROOT/.venv/installed"
+  fi
+  export PATH="$ROOT/.venv/bin:$PATH"
+}
