@@ -21,6 +21,9 @@ Pattern = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _SUBPIXEL_BITS = 4
 _TEXTURE_SIZE = 512
+_SLOPE_X = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32)
+_SAMPLES = 5
+_QUARTER_TURN = np.array([-1.0, 1.0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Canvas:
         gain = 1 - valley + 0.5 * ridge
         rows, columns = window
         gain[self.labels[rows, columns] != label] = 1
-        self.image[rows, columns] = cv2.convertScaleAbs(self.image[rows, columns] * gain[..., None])
+        self._multiply(window, gain)
 
     def _window(self, parts: Sequence[np.ndarray], pad: int) -> tuple[slice, slice] | None:
         x0, y0, x1, y1 = 1 << 30, 1 << 30, -(1 << 30), -(1 << 30)
@@ -153,23 +156,25 @@ class Canvas:
                 flat = np.empty((*mask.shape, 3), np.uint8)
                 flat[:] = np.clip(color, 0, 255)
                 return flat
-            return cv2.convertScaleAbs(shade[..., None] * np.asarray(color, np.float32))
-        first = np.asarray(color, np.float32)
-        weight = look.pattern(*_grid(*window)).astype(np.float32)
-        paint = first + weight[..., None] * (np.asarray(look.second, np.float32) - first)
-        return cv2.convertScaleAbs(paint if shade is None else paint * shade[..., None])
+            return cv2.merge([cv2.convertScaleAbs(shade, alpha=float(value)) for value in color])
+        weight = look.pattern(*_grid(*window))
+        planes = []
+        for first, second in zip(color, look.second, strict=True):
+            plane = np.float32(first) + weight * np.float32(second - first)
+            planes.append(cv2.convertScaleAbs(plane if shade is None else plane * shade))
+        return cv2.merge(planes)
 
     def _shade(self, mask: np.ndarray, look: Look) -> np.ndarray | None:
         if not (look.relief or look.edge or look.folds):
             return None
         size = 2 * look.roundness + 1
-        height = mask.astype(np.float32) * (1 / 255)
+        height = cv2.boxFilter(mask, cv2.CV_32F, (size, size), borderType=cv2.BORDER_CONSTANT)
         height = cv2.blur(height, (size, size), borderType=cv2.BORDER_CONSTANT)
-        height = cv2.blur(height, (size, size), borderType=cv2.BORDER_CONSTANT)
-        shade = (1 - look.edge) + look.edge * height
         slope = look.relief * size / 8
-        shade -= cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=slope * self.light[0])
-        shade -= cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=slope * self.light[1])
+        # One filter for both: brightness by height, and by the slope towards the light.
+        kernel = -slope * (self.light[0] * _SLOPE_X + self.light[1] * _SLOPE_X.T)
+        kernel[1, 1] += look.edge
+        shade = cv2.filter2D(height, -1, kernel * np.float32(1 / 255), delta=1 - look.edge)
         if look.folds is not None:
             y, x = look.offset
             h, w = mask.shape
@@ -185,7 +190,11 @@ class Canvas:
         soft = cv2.warpAffine(soft, move, (mask.shape[1], mask.shape[0]))
         gain = 1 - np.float32(look.shadow / 255) * soft
         gain[self.labels[rows, columns] == BACKGROUND] = 1
-        self.image[rows, columns] = cv2.convertScaleAbs(self.image[rows, columns] * gain[..., None])
+        self._multiply(window, gain)
+
+    def _multiply(self, window: tuple[slice, slice], gain: np.ndarray) -> None:
+        part = self.image[window[0], window[1]]
+        part[:] = cv2.multiply(part, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
 
     def _blend(
         self, window: tuple[slice, slice], mask: np.ndarray, paint: np.ndarray, opacity: float
@@ -241,7 +250,7 @@ def texture(name: str) -> np.ndarray:
       ValueError: for another name.
     """
     spreads = {"drape": (22.0, 7.0), "crumple": (8.0, 9.0), "strands": (12.0, 0.9),
-               "grain": (0.6, 0.7)}
+               "grain": (0.45, 0.5)}
     if name not in spreads:
         raise ValueError(f"texture name={name!r}; accepted: {sorted(spreads)}")
     noise = np.random.default_rng(len(name)).standard_normal((_TEXTURE_SIZE,) * 2)
@@ -257,28 +266,21 @@ def texture(name: str) -> np.ndarray:
 def smooth(points: Sequence[Sequence[float]] | np.ndarray, *, closed: bool = True) -> np.ndarray:
     """Returns a Catmull-Rom curve through points ([N, 2]), five samples a segment."""
     knots = np.asarray(points, np.float64)
-    if closed:
-        padded = np.concatenate([knots[-1:], knots, knots[:2]])
-    else:
-        padded = np.concatenate([knots[:1], knots, knots[-1:]])
-    curve = np.einsum("tk,nkd->ntd", _basis(), _quads(padded)).reshape(-1, 2)
-    return curve if closed else np.concatenate([curve, knots[-1:]])
+    return _spline(len(knots), closed) @ knots
 
 
 def tube(
     points: Sequence[Sequence[float]] | np.ndarray, half_widths: Sequence[float]
 ) -> np.ndarray:
     """Returns the outline of a limb along points with a half width at each of them."""
-    joined = np.concatenate([np.asarray(points, float), np.asarray(half_widths)[:, None]], axis=1)
-    padded = np.concatenate([joined[:1], joined, joined[-1:]])
-    curve = np.einsum("tk,nkd->ntd", _basis(), _quads(padded)).reshape(-1, 3)
-    curve = np.concatenate([curve, joined[-1:]])
-    step = np.empty((len(curve), 2))
-    step[1:-1] = curve[2:, :2] - curve[:-2, :2]
-    step[0], step[-1] = curve[1, :2] - curve[0, :2], curve[-1, :2] - curve[-2, :2]
-    step *= curve[:, 2:] / np.sqrt(np.einsum("nd,nd->n", step, step) + 1e-12)[:, None]
-    normal = step[:, ::-1] * (-1.0, 1.0)
-    return np.concatenate([curve[:, :2] + normal, (curve[:, :2] - normal)[::-1]])
+    spline = _spline(len(points), False)
+    curve, half = spline @ np.asarray(points, float), spline @ np.asarray(half_widths, float)
+    step = np.empty_like(curve)
+    step[1:-1] = curve[2:] - curve[:-2]
+    step[0], step[-1] = curve[1] - curve[0], curve[-1] - curve[-2]
+    step *= (half / np.sqrt(np.einsum("nd,nd->n", step, step) + 1e-12))[:, None]
+    normal = step[:, ::-1] * _QUARTER_TURN
+    return np.concatenate([curve + normal, (curve - normal)[::-1]])
 
 
 def oval(center: Sequence[float], radii: Sequence[float], tilt: float = 0.0) -> np.ndarray:
@@ -289,12 +291,20 @@ def oval(center: Sequence[float], radii: Sequence[float], tilt: float = 0.0) -> 
     return np.stack([center[0] + x * cos - y * sin, center[1] + x * sin + y * cos], axis=1)
 
 
-@functools.lru_cache(maxsize=1)
-def _basis() -> np.ndarray:
-    t = np.linspace(0, 1, 5, endpoint=False)[:, None]
-    matrix = 0.5 * np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]])
-    return np.concatenate([np.ones_like(t), t, t**2, t**3], axis=1) @ matrix
-
-
-def _quads(padded: np.ndarray) -> np.ndarray:
-    return np.stack([padded[i : len(padded) - 3 + i] for i in range(4)], axis=1)
+@functools.lru_cache(maxsize=64)
+def _spline(knots: int, closed: bool) -> np.ndarray:
+    """Matrix [samples, knots] of a Catmull-Rom curve; the ends of an open one are repeated."""
+    t = np.linspace(0, 1, _SAMPLES, endpoint=False)[:, None]
+    cubic = 0.5 * np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]])
+    basis = np.concatenate([np.ones_like(t), t, t**2, t**3], axis=1) @ cubic
+    segments = knots if closed else knots - 1
+    matrix = np.zeros((_SAMPLES * segments + (not closed), knots))
+    for segment in range(segments):
+        rows = slice(_SAMPLES * segment, _SAMPLES * (segment + 1))
+        for k in range(4):
+            knot = segment + k - 1
+            knot = knot % knots if closed else min(max(knot, 0), knots - 1)
+            matrix[rows, knot] += basis[:, k]
+    if not closed:
+        matrix[-1, -1] = 1
+    return matrix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import cv2
@@ -114,8 +115,8 @@ def _place(
     """Stands the figure into the crop as a detector would, a little off."""
     shape = shape_of(values["person"], values["build"])
     height = 346 * float(rng.uniform(0.94, 1.06))
-    shift = rng.uniform(-0.04, 0.04, 2) * (WIDTH, HEIGHT)
-    middle = 0.5 * (12 + 372) + MARGIN + shift[1]
+    shift = rng.uniform(-0.02, 0.02, (2, 2)).sum(axis=0) * (WIDTH, HEIGHT)
+    middle = 0.5 * (12 + 374) + MARGIN + shift[1]
     origin = np.array([MARGIN + WIDTH / 2 + shift[0], middle - 0.5 * height])
     if view in ("front", "back"):
         pose = frontal_pose(shape, carrying_side(values, True), rng)
@@ -196,8 +197,17 @@ def _photograph(image: np.ndarray, camera: int, rng: np.random.Generator) -> np.
     cast = _CASTS[camera % len(_CASTS)] * rng.normal(1, 0.012, 3) * float(rng.uniform(0.86, 1.06))
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.45, 0.85)))
+    curve = np.clip(np.arange(256)[:, None] * cast, 0, 255).astype(np.uint8)
+    image = cv2.LUT(image, curve[None])
     y, x = rng.integers(0, 100, 2)
-    grain = paint.texture("grain")[y : y + HEIGHT, x : x + WIDTH]
-    noisy = image * cast.astype(np.float32)
-    noisy += (grain * np.float32(rng.uniform(0.8, 2.4)))[..., None]
-    return cv2.convertScaleAbs(np.maximum(noisy, 0, out=noisy))
+    grain = _grain(int(rng.integers(4)))[y : y + HEIGHT, x : x + WIDTH]
+    return cv2.add(image, grain, dtype=cv2.CV_8U)
+
+
+@functools.lru_cache(maxsize=4)
+def _grain(level: int) -> np.ndarray:
+    """Noise of a sensor at a level of light, int16 [H, W, 3], most of it grey."""
+    field = paint.texture("grain")
+    colored = np.stack([np.roll(field, 60 * k, axis=1) for k in range(3)], axis=2)
+    strength = (0.7, 1.1, 1.6, 2.2)[level]
+    return np.rint(strength * (0.9 * field[..., None] + 0.4 * colored)).astype(np.int16)

@@ -11,6 +11,7 @@ from tfds_builders.synth_pedes import canvas as paint
 from tfds_builders.synth_pedes import cloth
 from tfds_builders.synth_pedes.canvas import Canvas, Look, smooth, tube
 from tfds_builders.synth_pedes.pose import Pose, Shape
+from tfds_builders.synth_pedes.shoes import paint_shoe
 
 LONG_HEM = 0.955
 KNEE_HEM = 0.705
@@ -93,29 +94,31 @@ SKIN_LOOK = Look(roundness=4, relief=0.2, edge=0.3)
 
 def draw_legs(figure: Figure) -> None:
     """Draws shoes, legs and what covers them, the far leg first."""
-    order = (0, 1) if not figure.frontal else _back_leg_first(figure.pose)
-    kind = figure.values["bottom"]
+    if figure.frontal:
+        order = (0, 1) if figure.pose.feet[0] > figure.pose.feet[1] else (1, 0)
+        _cover_legs(figure, order, (0, 1))
+    else:
+        _cover_legs(figure, (0,), (0,))
+        _cover_legs(figure, (1,), (1,))
+    if figure.values["bottom"] == "skirt":
+        _skirt(figure)
+
+
+def _cover_legs(figure: Figure, order: tuple[int, ...], sides: tuple[int, ...]) -> None:
+    """Draws some legs: trousers cover shoes, boots cover trousers."""
     boots = figure.values["shoes"] == "boots"
     for side in order:
-        if kind in ("shorts", "skirt"):
+        if figure.values["bottom"] in ("shorts", "skirt"):
             _bare_leg(figure, side)
         if not boots:
-            draw_shoe(figure, side)
-        if not figure.frontal and side == 0:
-            _trouser_legs(figure, (0,))
-            if boots:
-                draw_shoe(figure, side)
-    _trouser_legs(figure, (0, 1) if figure.frontal else (1,))
+            paint_shoe(figure, side)
+    if figure.values["bottom"] != "skirt":
+        _trouser_legs(figure, sides)
+        if 1 in sides:
+            _bottom_details(figure)
     if boots:
-        for side in order if figure.frontal else (1,):
-            draw_shoe(figure, side)
-    if kind == "skirt":
-        _skirt(figure)
-    _bottom_details(figure)
-
-
-def _back_leg_first(pose: Pose) -> tuple[int, int]:
-    return (0, 1) if pose.feet[0] > pose.feet[1] else (1, 0)
+        for side in order:
+            paint_shoe(figure, side)
 
 
 def _leg_line(figure: Figure, side: int) -> np.ndarray:
@@ -152,21 +155,23 @@ def _trouser_widths(figure: Figure) -> np.ndarray:
         "trousers": (1.06, 1.06, 1.18, 1.22, 1.75),
         "jeans": (1.02, 1.00, 1.06, 1.04, 1.40),
         "leggings": (0.97, 0.93, 0.92, 0.92, 0.98),
-        "shorts": (1.10, 1.20, 1.42, 1.0, 1.0),
+        "shorts": (1.04, 1.02, 1.06, 1.0, 1.0),
     }[figure.values["bottom"]]
+    if figure.values["shoes"] == "boots" and figure.values["bottom"] != "shorts":
+        ease = (*ease[:3], 0.98, 0.9)
     return _leg_widths(figure) * ease
 
 
 def _trouser_legs(figure: Figure, sides: tuple[int, ...]) -> None:
     kind = figure.values["bottom"]
-    if kind == "skirt":
-        return
     outlines = []
     for side in sides:
         line, widths = _leg_line(figure, side), _trouser_widths(figure)
         if kind == "shorts":
             line = line[:3].copy()
             line[2] = line[1] + (line[2] - line[1]) * 0.86
+            if figure.frontal:
+                line[2, 0] += 0.007 * (-1 if side == 0 else 1)
             widths = widths[:3]
         elif kind == "trousers":
             line[4, 1] += 0.012
@@ -176,12 +181,18 @@ def _trouser_legs(figure: Figure, sides: tuple[int, ...]) -> None:
     color = figure.color("bottom_color")
     if not figure.frontal and sides == (0,):
         color = cloth.darker(color, 0.25)
-    strength = {"leggings": 0.03, "jeans": 0.07}.get(kind, 0.09)
-    look = figure.look("crumple" if kind == "jeans" else "drape", strength, roundness=6, relief=0.30,
+    strength = {"leggings": 0.04, "jeans": 0.09}.get(kind, 0.12)
+    look = figure.look("crumple" if kind == "jeans" else "drape", strength, roundness=8, relief=0.34,
                        shadow=0.35)
     figure.canvas.paint(outlines, color, paint.BOTTOM, look)
+    if kind == "shorts" and figure.frontal:
+        crease(figure, [[(0, 0.53), (0.001, 0.60), (0, KNEE_HEM)]], paint.BOTTOM, 3.0, 0.9)
+    elif figure.frontal:
+        pose = figure.pose
+        inseam = [(0.0, 0.545), pose.knees.mean(axis=0), pose.ankles.mean(axis=0)]
+        crease(figure, [inseam], paint.BOTTOM, 2.6, 0.6)
     if kind != "shorts":
-        crease(figure, _leg_creases(figure, sides), paint.BOTTOM, 2.0, 0.34)
+        crease(figure, _leg_creases(figure, sides), paint.BOTTOM, 2.4, 0.28)
 
 
 def _leg_creases(figure: Figure, sides: tuple[int, ...]) -> list[list[np.ndarray]]:
@@ -190,9 +201,10 @@ def _leg_creases(figure: Figure, sides: tuple[int, ...]) -> list[list[np.ndarray
     for side in sides:
         line, widths = _leg_line(figure, side), _trouser_widths(figure)
         out = -1.0 if side == 0 and figure.frontal else 1.0
-        reach, jitter = widths[2] * 0.75, small_jitter(figure)
-        for down in (-0.012 + jitter, 0.014 - jitter):
-            lines.append([line[2] + (-reach * out, down), line[2] + (0.2 * reach * out, down + 0.010)])
+        reach, jitter = widths[2] * (0.75 + 20 * small_jitter(figure)), small_jitter(figure)
+        for down in (-0.016 + jitter, 0.016 + small_jitter(figure)):
+            end = (0.2 * reach * out, down + 0.010 + small_jitter(figure))
+            lines.append([line[2] + (-reach * out, down), line[2] + end])
         low = line[4] - (0, 0.032 - jitter)
         lines.append([low + (-widths[4] * 0.8, 0.0), low + (0, 0.008), low + (widths[4] * 0.6, 0.002)])
         if figure.frontal:
@@ -217,7 +229,7 @@ def _pelvis(figure: Figure) -> list[tuple[float, float]]:
 def _skirt(figure: Figure) -> None:
     hip, pose = figure.shape.hip, figure.pose
     if figure.frontal:
-        flare = hip + 0.026
+        flare = hip + 0.034
         outline = [(-hip * 0.86, 0.41), (hip * 0.86, 0.41), (hip * 1.04, 0.50), (flare, 0.60),
                    (flare + 0.010, KNEE_HEM - 0.012), (0.5 * hip, KNEE_HEM), (-0.5 * hip, KNEE_HEM),
                    (-flare - 0.010, KNEE_HEM - 0.012), (-flare, 0.60), (-hip * 1.04, 0.50)]
@@ -241,8 +253,6 @@ def _skirt(figure: Figure) -> None:
 def _bottom_details(figure: Figure) -> None:
     kind, color = figure.values["bottom"], figure.color("bottom_color")
     ink = cloth.detail(color)
-    if kind == "skirt":
-        return
     if figure.frontal:
         figure.seam([(0, 0.50), (0.002, 0.56)], ink, 1.3, 0.8)
     if kind == "jeans":
@@ -250,7 +260,7 @@ def _bottom_details(figure: Figure) -> None:
     if kind == "trousers":
         for side in (0, 1) if figure.frontal else (1,):
             line = _leg_line(figure, side)
-            figure.seam(line[1:], cloth.mix(color, (255, 255, 255), 0.25), 1.2, 0.5)
+            figure.seam(line[1:], cloth.mix(color, (255, 255, 255), 0.25), 1.2, 0.35)
     if kind == "shorts":
         for side in (0, 1) if figure.frontal else (1,):
             line, width = _leg_line(figure, side), _trouser_widths(figure)[2] * 0.95
@@ -269,9 +279,10 @@ def _jeans_details(figure: Figure, color: np.ndarray) -> None:
         figure.canvas.paint(faded, fade, None, Look(relief=0, edge=0, soft=5, opacity=0.6))
         offset = np.stack([sign * widths * 0.72, np.zeros(5)], axis=1)
         figure.seam((line + offset)[:4], stitch, 1.0, 0.55)
-        cuff = tube([line[4] - (0, 0.026), line[4] - (0, 0.006)], [widths[4] * 1.12] * 2)
-        figure.canvas.paint(figure.at(cuff), cloth.mix(color, (240, 242, 245), 0.35), paint.BOTTOM,
-                            Look(roundness=3))
+        if figure.values["shoes"] != "boots":
+            cuff = tube([line[4] - (0, 0.026), line[4] - (0, 0.006)], [widths[4] * 1.12] * 2)
+            figure.canvas.paint(figure.at(cuff), cloth.mix(color, (240, 242, 245), 0.35),
+                                paint.BOTTOM, Look(roundness=3))
     if figure.view == "back":
         for sign in (-1, 1):
             x = sign * figure.shape.hip * 0.5
@@ -293,17 +304,17 @@ def draw_arm(figure: Figure, side: int, *, hand: bool = True) -> None:
     if short:
         bare = tube([shoulder, elbow, wrist], np.array([0.027, 0.021, 0.014]) * limb)
         figure.canvas.paint(figure.at(bare), skin, paint.SKIN, SKIN_LOOK)
-    ease = {"t-shirt": 1.28, "shirt": 1.18, "sweater": 1.28, "hoodie": 1.38, "jacket": 1.42,
-            "coat": 1.40}[figure.values["top"]]
-    inner = shoulder + (_inward(figure, side) * 0.026, -0.012)
+    ease = {"t-shirt": 1.18, "shirt": 1.06, "sweater": 1.13, "hoodie": 1.22, "jacket": 1.26,
+            "coat": 1.24}[figure.values["top"]]
+    inner = shoulder + (_inward(figure, side) * 0.022, -0.016)
     if short:
         end = shoulder + 0.66 * (elbow - shoulder)
         line = [inner, shoulder, 0.5 * (shoulder + end), end]
-        widths = np.array([0.012, 0.0285, 0.0285, 0.0295]) * limb * ease
+        widths = np.array([0.006, 0.0265, 0.0285, 0.0295]) * limb * ease
     else:
         cuff = wrist - 0.06 * (wrist - elbow)
         line = [inner, shoulder, 0.5 * (shoulder + elbow), elbow, 0.5 * (elbow + cuff), cuff]
-        widths = np.array([0.012, 0.0275, 0.0265, 0.0235, 0.0215, 0.0185]) * limb * ease
+        widths = np.array([0.006, 0.0260, 0.0265, 0.0235, 0.0215, 0.0185]) * limb * ease
     _sleeve(figure, line, widths, dark)
     if not short:
         _cuff(figure, elbow, wrist, float(widths[-1]))
@@ -324,7 +335,7 @@ def _sleeve(figure: Figure, line: list, widths: np.ndarray, dark: float) -> None
     axis = figure.at(line[-1]) - figure.at(line[0])
     kind = figure.values["top_pattern"]
     field = cloth.pattern(kind, figure.at(line[0]), axis, figure.scale)
-    look = figure.look("crumple", 0.08, roundness=5, relief=0.30, edge=0.30, pattern=field,
+    look = figure.look("crumple", 0.10, roundness=5, relief=0.30, edge=0.30, pattern=field,
                        shadow=0.45, shadow_size=3,
                        second=cloth.darker(cloth.contrast(figure.values["top_color"]), dark))
     figure.canvas.paint(figure.at(tube(line, widths)), color, paint.TOP, look)
@@ -351,10 +362,3 @@ def _hand(figure: Figure, side: int, skin: np.ndarray) -> None:
     figure.canvas.paint(outline, skin, paint.SKIN, Look(roundness=3, relief=0.18, edge=0.3))
     thumb = tube([wrist + 0.008 * along, wrist + 0.034 * along + (0.010, 0)], [0.006, 0.004])
     figure.canvas.paint(figure.at(thumb), cloth.darker(skin, 0.12), paint.SKIN)
-
-
-def draw_shoe(figure: Figure, side: int) -> None:
-    """Draws one shoe (with the bare foot in a sandal)."""
-    from tfds_builders.synth_pedes.shoes import paint_shoe
-
-    paint_shoe(figure, side)

@@ -71,10 +71,10 @@ def _features(figure: Figure, woman: bool) -> None:
     for sign in (-1, 1):
         socket = oval(figure.at((sign * 0.020, 0.064)), (0.012 * height, 0.009 * height))
         figure.canvas.paint(socket, cloth.darker(skin, 0.3), None, Look(relief=0, edge=0, soft=1, opacity=0.5))
-        white = oval(figure.at((sign * 0.020, 0.067)), (0.0088 * height, 0.0048 * height))
-        figure.canvas.paint(white, (226, 222, 216), None)
-        iris = oval(figure.at((sign * 0.0195, 0.067)), (0.0046 * height, 0.0048 * height))
-        figure.canvas.paint(iris, (42, 34, 32), None)
+        white = oval(figure.at((sign * 0.020, 0.067)), (0.0082 * height, 0.0040 * height))
+        figure.canvas.paint(white, cloth.mix(skin, (226, 222, 216), 0.75), None)
+        iris = oval(figure.at((sign * 0.0195, 0.067)), (0.0042 * height, 0.0042 * height))
+        figure.canvas.paint(iris, (52, 40, 34), None)
         brow = [(sign * 0.009, 0.055), (sign * 0.020, 0.052), (sign * 0.031, 0.056)]
         figure.seam(brow, hair, 1.4 if woman else 2.2, 0.75)
     figure.seam([(0.004, 0.066), (0.007, 0.085), (0.006, 0.090), (-0.004, 0.092)],
@@ -143,12 +143,12 @@ def _side_head(figure: Figure) -> None:
     white = oval(figure.at((0.038, 0.067)), (0.0062 * height, 0.0046 * height))
     figure.canvas.paint(white, (226, 222, 216), None)
     iris = oval(figure.at((0.041, 0.067)), (0.0036 * height, 0.0046 * height))
-    figure.canvas.paint(iris, (42, 34, 32), None)
+    figure.canvas.paint(iris, (52, 40, 34), None)
     hair = cloth.mix(_hair(figure), (40, 30, 28), 0.4)
     figure.seam([(0.028, 0.054), (0.039, 0.051), (0.048, 0.055)], hair, 1.8, 0.75)
     woman = figure.values["person"] == "woman"
     lips = cloth.mix(skin, (176, 52, 62), 0.6 if woman else 0.32)
-    figure.seam([(0.036, 0.109), (0.053, 0.106)], cloth.darker(lips, 0.25), 2.0, 0.85)
+    figure.seam([(0.037, 0.1065), (0.045, 0.108), (0.053, 0.1065)], cloth.darker(lips, 0.25), 2.0, 0.85)
     figure.seam([(0.036, 0.133), (0.004, 0.119), (-0.012, 0.102)], cloth.darker(skin, 0.5), 1.3, 0.4)
     _side_hair(figure)
     if figure.values["hair_length"] == "short" or not woman:
@@ -180,12 +180,14 @@ def _front_glasses(figure: Figure) -> None:
     for sign in (-1, 1):
         center = figure.at((sign * 0.0215, 0.067))
         if kind == "sunglasses":
-            lens = oval(center, (7.2 * scale, 5.6 * scale))
-            figure.canvas.paint(lens, (24, 24, 28), paint.GLASSES, Look(roundness=3, relief=0.9, edge=0))
+            lens = oval(center, (7.4 * scale, 5.8 * scale))
+            figure.canvas.paint(lens, (24, 24, 28), paint.GLASSES)
+            glint = oval(center - (2.0 * scale, 2.2 * scale), (2.4 * scale, 1.2 * scale), -0.5)
+            figure.canvas.paint(glint, (120, 124, 134), None, Look(relief=0, edge=0, opacity=0.6))
         else:
             figure.canvas.paint(oval(center, (7.0 * scale, 5.6 * scale)), ink, paint.GLASSES)
             figure.canvas.paint(oval(center, (5.2 * scale, 3.9 * scale)),
-                                cloth.mix(figure.skin, (228, 236, 244), 0.55), paint.GLASSES)
+                                cloth.mix(figure.skin, (228, 236, 244), 0.38), paint.GLASSES)
             figure.canvas.paint(oval(center, (1.6 * scale, 1.7 * scale)), (40, 32, 30), None)
         figure.seam([(sign * 0.040, 0.064), (sign * 0.052, 0.066)], ink, 1.8, 0.9)
     figure.seam([(-0.006, 0.064), (0, 0.062), (0.006, 0.064)], ink, 1.8, 0.95)
@@ -199,7 +201,10 @@ def _side_glasses(figure: Figure) -> None:
     center = figure.at((0.043, 0.067))
     figure.canvas.paint(oval(center, (4.6 * scale, 5.6 * scale)), ink, paint.GLASSES)
     if kind == "glasses":
-        figure.canvas.paint(oval(center, (2.9 * scale, 3.9 * scale)), (226, 232, 238), paint.GLASSES)
+        figure.canvas.paint(oval(center, (2.9 * scale, 3.9 * scale)),
+                            cloth.mix(figure.skin, (228, 236, 244), 0.45), paint.GLASSES)
+        iris = oval(figure.at((0.0435, 0.067)), (1.2 * scale, 1.5 * scale))
+        figure.canvas.paint(iris, (52, 40, 34), None)
     temple = figure.at([(0.034, 0.064), (-0.008, 0.066), (-0.008, 0.071), (0.034, 0.069)])
     figure.canvas.paint(temple, ink, paint.GLASSES)
 

@@ -25,7 +25,7 @@ class Shape:
 
 
 _BASE = {
-    "man": Shape(shoulder=0.118, waist=0.076, hip=0.082, limb=1.05, belly=0.056, bust=0.0),
+    "man": Shape(shoulder=0.114, waist=0.076, hip=0.082, limb=1.05, belly=0.056, bust=0.0),
     "woman": Shape(shoulder=0.098, waist=0.064, hip=0.090, limb=0.94, belly=0.048, bust=0.012),
 }
 _BUILD = {
@@ -76,15 +76,15 @@ def frontal_pose(shape: Shape, carrying: int | None, rng: np.random.Generator) -
     spread = float(rng.uniform(0.0, 0.014))
     hips = np.stack([sign * shape.hip * 0.54, np.full(2, 0.49)], axis=1)
     knees = np.stack([sign * (shape.hip * 0.52 + spread / 2) + sway, 0.735 - 0.016 * back], axis=1)
-    ankles = np.stack([sign * (0.042 + spread - 0.006 * back) + sway, 0.955 - 0.040 * back], axis=1)
+    ankles = np.stack([sign * (0.042 + spread - 0.006 * back) + sway, 0.955 - 0.028 * back], axis=1)
     swing = np.array([-stride, stride]) * float(rng.uniform(0.3, 1.0))
     out = rng.uniform(0.012, 0.034, 2) + max(0.0, shape.waist - 0.08) * 0.75
     inward = rng.uniform(-0.012, 0.010, 2)
     if carrying is not None:
         swing[carrying], out[carrying], inward[carrying] = 0.0, out[carrying] + 0.008, 0.004
     lift = np.abs(swing)
-    shoulders = np.stack([sign * (shape.shoulder - 0.022), np.full(2, 0.192)], axis=1)
-    elbows = shoulders + np.stack([sign * out, 0.168 - 0.012 * lift], axis=1)
+    shoulders = np.stack([sign * (shape.shoulder - 0.024), np.full(2, 0.203)], axis=1)
+    elbows = shoulders + np.stack([sign * out, 0.158 - 0.012 * lift], axis=1)
     wrists = elbows + np.stack([sign * inward, 0.150 - 0.030 * lift], axis=1)
     return Pose(shoulders, elbows, wrists, hips, knees, ankles, back)
 
@@ -116,8 +116,8 @@ def profile_pose(shape: Shape, forward: float, rng: np.random.Generator) -> Pose
     flex = rng.uniform(0.12, 0.55, 2) + np.clip(arm, 0, 1) * 0.4
     if forward:
         flex[1] = 0.05 if forward < 0 else 0.2
-    shoulders = np.array([[0.002, 0.192], [-0.006, 0.192]])
-    elbows = shoulders + 0.165 * _direction(arm)
+    shoulders = np.array([[0.002, 0.200], [-0.006, 0.200]])
+    elbows = shoulders + 0.158 * _direction(arm)
     wrists = elbows + 0.145 * _direction(arm + flex)
     lift = np.where(ankles[:, 1] < ankles[:, 1].max() - 0.004, 0.5 * bend + 0.1, 0.0)
     return Pose(shoulders, elbows, wrists, hips, knees, ankles, lift)

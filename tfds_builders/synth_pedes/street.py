@@ -27,7 +27,7 @@ def background(camera: int, height: int, width: int, rng: Rng) -> np.ndarray:
     y = int(rng.integers(0, PLATE_HEIGHT - height + 1))
     x = int(rng.integers(0, PLATE_WIDTH - width + 1))
     cut = plate[y : y + height, x : x + width]
-    return np.ascontiguousarray(cut[:, ::-1] if rng.random() < 0.5 else cut)
+    return cv2.flip(cut, 1) if rng.random() < 0.5 else cut.copy()
 
 
 @functools.lru_cache(maxsize=NUM_SCENES * PLATES_PER_CAMERA)

@@ -36,8 +36,8 @@ def draw_torso(figure: Figure) -> None:
         _hood_behind(figure, color)
     field = cloth.pattern(figure.values["top_pattern"], figure.at((0, 0.16)), np.array(axis),
                           figure.scale, 0.0018 if figure.frontal else 0.001)
-    strength = {"t-shirt": 0.055, "shirt": 0.07, "sweater": 0.06}.get(top, 0.085)
-    look = figure.look("drape", strength, roundness=11, relief=0.30, edge=0.28, pattern=field,
+    strength = {"t-shirt": 0.08, "shirt": 0.10, "sweater": 0.08}.get(top, 0.115)
+    look = figure.look("drape", strength, roundness=15, relief=0.36, edge=0.28, pattern=field,
                        shadow=0.45, shadow_size=4,
                        second=cloth.contrast(figure.values["top_color"]))
     figure.fill(outline, color, paint.TOP, look)
@@ -75,7 +75,7 @@ def _frontal_outline(figure: Figure) -> list[tuple[float, float]]:
     shoulder, waist, hip = shape.shoulder + ease * 0.5, shape.waist + ease, shape.hip + ease
     waist = max(waist, 0.6 * waist + 0.4 * hip) if top in ("jacket", "hoodie", "coat") else waist
     bottom = hip + (0.018 if top == "coat" else 0.002)
-    right = [(0.034, 0.148), (shoulder * 0.66, 0.166), (shoulder * 0.93, 0.188), (shoulder - 0.014, 0.26),
+    right = [(0.034, 0.148), (shoulder * 0.66, 0.167), (shoulder * 0.95, 0.193), (shoulder - 0.010, 0.25),
              (0.5 * (waist + shoulder - 0.012), 0.33), (waist, 0.405), (hip, 0.48)]
     if top == "coat":
         right += [(hip + 0.010, 0.56)]

@@ -17,7 +17,7 @@ MIN_PIXELS = {paint.HAIR: 70, paint.HAT: 120, paint.GLASSES: 30, paint.SHOE: 120
               paint.STRAP: 170, paint.EMBLEM: 220, paint.BOTTOM: 900}
 """Pixels of a 384 x 128 picture below which a part is too small to be told."""
 
-HIP_LINE, MID_SHIN = 0.52, 0.835
+NECK, HIP_LINE, MID_SHIN = 0.165, 0.52, 0.82
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _shown_top(figure: Figure, visible: _Visible) -> set[str]:
     seen = visible.count(paint.TOP, paint.EMBLEM)
     if seen < 0.45 * painted:
         return set()
-    shown = {"top", "top_color"}
+    shown = {"top_color"} if _hood_is_covered(figure) else {"top", "top_color"}
     kind = figure.values["top_pattern"]
     if kind in ("plain", "logo"):
         # Whether there is a logo can be told where the chest can be seen.
@@ -120,6 +120,13 @@ def _shown_top(figure: Figure, visible: _Visible) -> set[str]:
     return shown
 
 
+def _hood_is_covered(figure: Figure) -> bool:
+    """Whether what makes a hoodie lies under a backpack or hair."""
+    values = figure.values
+    covered = values["bag"] == "backpack" or values["hair_length"] == "long"
+    return values["top"] == "hoodie" and figure.view == "back" and covered
+
+
 def _shown_bag(figure: Figure, visible: _Visible) -> set[str]:
     kind = figure.values["bag"]
     if kind == "none":
@@ -128,7 +135,7 @@ def _shown_bag(figure: Figure, visible: _Visible) -> set[str]:
     if not visible.enough(*carrier):
         return set()
     shown = {"bag", "bag_color", "bag_place"}
-    if figure.values["bag_side"] != "none":
+    if kind != "backpack" and figure.values["bag_side"] != "none":
         shown |= {"bag_side"}
     return shown
 
@@ -148,7 +155,7 @@ def _regions(figure: Figure) -> dict[str, tuple[float, float, tuple[int, ...]]]:
     hem = min(HEMS[values["top"]], HIP_LINE)
     crown = {"none": -0.012, "cap": -0.030, "beanie": -0.042, "sun hat": -0.040}[values["hat"]]
     regions = {
-        "head": (crown, 0.150, (paint.FACE, paint.HAIR, paint.HAT, paint.GLASSES)),
+        "head": (crown, NECK, (paint.FACE, paint.HAIR, paint.HAT, paint.GLASSES)),
         "torso": (0.150, hem, (paint.TOP, paint.EMBLEM, paint.SKIN)),
         "legs": (0.48, MID_SHIN, (paint.BOTTOM, paint.LEG, paint.TOP, paint.SHOE)),
         "feet": (MID_SHIN, 1.005, (paint.SHOE, paint.LEG, paint.BOTTOM)),
@@ -163,7 +170,9 @@ def _pixel_box(
 ) -> Box | None:
     top, bottom = (float(figure.at((0.0, y))[1]) for y in (y0, y1))
     first, last = max(0, round(top)), min(complete.shape[0], round(bottom))
-    mask = np.isin(complete[first:last], labels)
+    wanted = np.zeros(256, bool)
+    wanted[list(labels)] = True
+    mask = wanted[complete[first:last]]
     columns = np.flatnonzero(mask.any(axis=0))
     if not columns.size:
         return None
