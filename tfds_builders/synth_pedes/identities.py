@@ -248,13 +248,13 @@ def _change_bag_side(values: Values, rng: np.random.Generator) -> Values:
 
 
 def _change_pattern(values: Values, rng: np.random.Generator) -> Values:
-    # A logo is on the chest only, so a twin that rests on it would look alike from behind.
-    if values["top_pattern"] == "logo":
+    # Only from the front one sees that there is neither logo nor pattern, so these two would be
+    # told apart too rarely.
+    if values["top_pattern"] in ("logo", "plain"):
         return {}
-    other = {
-        p: w for p, w in _PATTERN[values["top"]].items() if p not in ("logo", values["top_pattern"])
-    }
-    return {"top_pattern": _pick(rng, other)} if other else {}
+    patterns = {p: w for p, w in _PATTERN[values["top"]].items() if p not in ("logo", "plain")}
+    del patterns[values["top_pattern"]]
+    return {"top_pattern": _pick(rng, patterns)} if patterns else {}
 
 
 def _change_bottom(values: Values, rng: np.random.Generator) -> Values:
@@ -264,26 +264,19 @@ def _change_bottom(values: Values, rng: np.random.Generator) -> Values:
     return {"bottom": _pick(rng, {k: w for k, w in kinds.items() if (k in long_kinds) == bare})}
 
 
+# A change gives what becomes different, with what hangs on it; nothing where it does not apply.
 _LOCAL_CHANGES: dict[Callable[[Values, np.random.Generator], Values], float] = {
     _change_shoes_color: 5,
     _change_hair_color: 4,
     _change_hair_length: 3,
-    _change_hat: 3,
-    _change_hat_color: 5,
-    _change_bag: 4,
+    _change_hat: 2,
+    _change_hat_color: 4,
+    _change_bag: 3,
     _change_bag_color: 5,
     _change_bag_side: 4,
-    _change_pattern: 4,
+    _change_pattern: 3,
     _change_bottom: 4,
 }
-
-
-def _change_locally(values: Values, rng: np.random.Generator) -> Values:
-    """A bundle with one local attribute changed (with what depends on it), or the same one."""
-    changes = list(_LOCAL_CHANGES)
-    shares = np.array(list(_LOCAL_CHANGES.values()), dtype=np.float64)
-    change = changes[rng.choice(len(changes), p=shares / shares.sum())]
-    return {**values, **change(values, rng)}
 
 
 def _key(values: Mapping[str, str]) -> tuple[str, ...]:
@@ -291,9 +284,12 @@ def _key(values: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _draw_family(rng: np.random.Generator, taken: set[tuple[str, ...]]) -> list[Values]:
+    shares = np.array(list(_LOCAL_CHANGES.values()), dtype=np.float64)
+    # Drawn once: a change that fits few people would come up too rarely if it were drawn anew.
+    change = list(_LOCAL_CHANGES)[rng.choice(len(shares), p=shares / shares.sum())]
     while True:
         base = _draw_base(rng)
-        changed = _change_locally(base, rng)
+        changed = {**base, **change(base, rng)}
         if not (plausible(base) and plausible(changed)):
             continue
         family = [base, changed, swap_colors(base), swap_colors(changed)]
