@@ -148,9 +148,10 @@ def token_regions(vocabulary: text.Vocabulary, data: runs.Captioned) -> np.ndarr
         raise ValueError(f"{data.split.name} does not know the regions of its words.")
     regions = np.full(data.tokens.shape, -1, np.int8)
     for row, caption in enumerate(data.split.captions):
-        known = [vocabulary.word_id(word) is not None for word in text.tokenize(caption)]
-        kept = data.split.truth.caption_regions[row, : len(known)][known[: regions.shape[1]]]
-        kept = kept[: regions.shape[1]]
+        of_words = np.asarray(data.split.truth.caption_regions[row])
+        words = text.tokenize(caption)[: len(of_words)]
+        known = np.array([vocabulary.word_id(word) is not None for word in words], bool)
+        kept = np.compress(known, of_words[: len(words)])[: regions.shape[1]]
         regions[row, : len(kept)] = kept
     return regions
 
@@ -172,7 +173,10 @@ def write_per_query(
     """
     split = data.split
     queries = {
-        "t2i": [(split.image_ids[i], s) for i, s in zip(split.caption_image, split.captions)],
+        "t2i": [
+            (split.image_ids[i], s)
+            for i, s in zip(split.caption_image, split.captions, strict=True)
+        ],
         "i2t": [(image_id, "") for image_id in split.image_ids],
     }
     pids = {"t2i": split.caption_pids, "i2t": split.pids}
@@ -206,7 +210,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]

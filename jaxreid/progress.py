@@ -11,49 +11,49 @@ from jaxreid.logbook import Logbook
 
 
 class Progress:
-    """Rate and time left, validation and saving not counted.
+    """Rate and time left; compiling, validating and saving are not counted.
 
     Args:
+      step: number of finished steps at the start.
       total: steps of the whole run.
       batch_size: pairs of a step.
     """
 
-    def __init__(self, total: int, batch_size: int) -> None:
-        self._total = total
-        self._batch_size = batch_size
+    def __init__(self, step: int, total: int, batch_size: int) -> None:
+        self._total, self._batch_size = total, batch_size
+        self._timed_from = step
         self._since = time.perf_counter()
 
-    def pause(self) -> None:
-        """Begins measuring anew, after something that is no training step."""
+    def pause(self, step: int) -> None:
+        """Begins measuring anew after something that is no training step."""
+        self._timed_from = step
         self._since = time.perf_counter()
 
-    def report(
-        self, step: int, steps: int, scalars: Mapping[str, float], logbook: Logbook
-    ) -> None:
-        """Logs the steps since the last report.
+    def compiled(self, step: int) -> None:
+        """Notes that the step just done had to be compiled first."""
+        seconds = time.perf_counter() - self._since
+        logging.info("step %d: compiled, and run, in %s", step, duration(seconds))
+        self.pause(step)
+
+    def report(self, step: int, scalars: Mapping[str, float], logbook: Logbook) -> None:
+        """Logs where the run is.
 
         Args:
           step: number of finished steps.
-          steps: how many of them are new.
-          scalars: their means.
+          scalars: means over the steps since the last report.
           logbook: where the numbers go.
         """
-        now = time.perf_counter()
-        seconds = max(now - self._since, 1e-9)
-        self._since = now
-        rate = steps * self._batch_size / seconds
-        logbook.write(
-            step, {**{f"train/{k}": v for k, v in scalars.items()}, "train/pairs_per_s": rate}
-        )
-        left = (self._total - step) * seconds / steps
-        logging.info(
-            "step %d of %d, loss %.3f, %.0f pairs/s, %s left",
-            step,
-            self._total,
-            scalars["loss"],
-            rate,
-            duration(left),
-        )
+        line = {f"train/{name}": value for name, value in scalars.items()}
+        message = f"step {step} of {self._total}, loss {scalars['loss']:.3f}"
+        timed = step - self._timed_from
+        if timed:
+            seconds = (time.perf_counter() - self._since) / timed
+            line["train/pairs_per_s"] = self._batch_size / seconds
+            left = duration((self._total - step) * seconds)
+            message += f", {line['train/pairs_per_s']:.0f} pairs/s, {left} left"
+        logbook.write(step, line)
+        logging.info("%s", message)
+        self.pause(step)
 
 
 def duration(seconds: float) -> str:

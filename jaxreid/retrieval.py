@@ -52,13 +52,11 @@ class Encoder:
         sharding.check_batch_size(batch_size, mesh, "config.eval.batch_size")
         self._mesh, self._batch_size = mesh, batch_size
 
-        def image_features(variables: PyTree, images: jax.Array) -> dict[str, jax.Array]:
+        def image_features(variables: PyTree, images: jax.Array) -> Any:
             pixels = augment.normalise(images, mean=mean, std=std, dtype=dtype)
             return model.apply(variables, pixels, method="encode_image")
 
-        def text_features(
-            variables: PyTree, tokens: jax.Array, lengths: jax.Array
-        ) -> dict[str, jax.Array]:
+        def text_features(variables: PyTree, tokens: jax.Array, lengths: jax.Array) -> Any:
             rows, length = tokens.shape
             template = RowTemplate.full(rows // mesh.size, length, mesh.size)
             return model.apply(variables, tokens, lengths, template=template, method="encode_text")

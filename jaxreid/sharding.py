@@ -1,7 +1,7 @@
 """The device mesh and which array lies how on it.
 
-Two axes: the batch is split over both, ``P(("data", "model"))``, so that no device repeats another's
-work; identity classifiers are split by class over ``model``; everything else is a copy on each.
+Two axes: the batch is split over both, ``P(("data", "model"))``, so that no device repeats the work
+of another; identity classifiers are split by class over ``model``; all else is a copy on each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Training: the state, one jitted step over a mesh, the loop.
+"""Training: the stages and the loop around the step.
 
-Nothing here knows which network it trains: a module and an objective go in, named by the config.
+Nothing here knows which network it trains: a module and an objective are named by the config.
 """
 
 from __future__ import annotations
@@ -8,15 +8,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import clu.parameter_overview
 import flax.linen as nn
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
@@ -33,33 +30,24 @@ from jaxreid import (
     sharding,
     transfer,
 )
-from jaxreid.data import augment, feed, sampler
+from jaxreid.data import feed, sampler
 from jaxreid.logbook import Logbook
 from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.progress import Progress
+from jaxreid.step import (
+    Scalars,
+    TrainState,
+    abstract_state,
+    init_state,
+    init_variables,
+    make_train_step,
+    split_state,
+)
 from jaxreid.typing import PyTree
-
-Scalars = dict[str, jax.Array]
 
 
 class TrainingDivergedError(RuntimeError):
     """The loss or a gradient is no longer a finite number."""
-
-
-class TrainState(flax.struct.PyTreeNode):
-    """What a step changes.
-
-    Attributes:
-      step: number of finished steps.
-      params: of the network.
-      batch_stats: its running statistics.
-      opt_state: of the current stage's optimiser.
-    """
-
-    step: jax.Array
-    params: PyTree
-    batch_stats: PyTree
-    opt_state: PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,149 +85,12 @@ def make_stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
         if stage.max_steps:
             steps = min(steps, stage.max_steps)
         if steps < 1:
-            raise ValueError(f"config.stages[{index}].epochs is {stage.epochs}; it takes 1 or more.")
+            raise ValueError(
+                f"config.stages[{index}].epochs is {stage.epochs}; it takes 1 or more."
+            )
         stages.append(Stage(index, first, first + steps, stage))
         first += steps
     return tuple(stages)
-
-
-def init_state(
-    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
-    """Draws initial parameters, each already where it lies on the mesh.
-
-    Args:
-      config: ``seed``, ``data.image_size``, ``data.captions_per_pair``.
-      model: the network.
-      optimizer: of the first stage.
-      mesh: the devices.
-    """
-    init = functools.partial(_init, config, model, optimizer)
-    shapes = jax.eval_shape(init)
-    return jax.jit(init, out_shardings=sharding.state_shardings(shapes, mesh))()
-
-
-def abstract_state(
-    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
-    """Like `init_state`, but shapes and shardings only."""
-    shapes = jax.eval_shape(functools.partial(_init, config, model, optimizer))
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        shapes,
-        sharding.state_shardings(shapes, mesh),
-    )
-
-
-def init_variables(config: ConfigDict, model: nn.Module) -> PyTree:
-    """Draws ``params`` and ``batch_stats`` of a network from the config's seed."""
-    height, width = config.data.image_size
-    slots = config.data.captions_per_pair
-    return model.init(
-        jax.random.key(config.seed),
-        jnp.zeros((1, height, width, 3), jnp.dtype(config.dtype)),
-        jnp.zeros((1, slots, 2), jnp.int32),
-        jnp.ones((1, slots), jnp.int32),
-        jnp.ones((1, slots), bool),
-        train=False,
-    )
-
-
-def _init(
-    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
-) -> TrainState:
-    variables = init_variables(config, model)
-    params = variables["params"]
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
-    )
-
-
-def make_train_step(
-    config: ConfigDict,
-    model: nn.Module,
-    objective: registry.Objective,
-    optimizer: optax.GradientTransformation,
-    stage: Stage,
-    *,
-    steps_per_epoch: int,
-    mesh: Mesh,
-) -> Callable[..., tuple[TrainState, Scalars]]:
-    """Compiles the step of a stage.
-
-    Args:
-      config: ``seed``, ``augment``, ``data.mean``, ``data.std``, ``dtype``.
-      model: the network.
-      objective: (outputs, labels, valid, rng, epoch) -> (loss, parts).
-      optimizer: of the stage.
-      stage: its epoch 0 begins at its first step.
-      steps_per_epoch: of the training split.
-      mesh: the devices.
-
-    Returns:
-      ``step(state, resident, batch, template=...) -> (state, scalars)``; the state is donated. One
-      compilation for each template.
-    """
-
-    def train_step(
-        state: TrainState,
-        resident: Mapping[str, jax.Array],
-        batch: Mapping[str, jax.Array],
-        *,
-        template: RowTemplate | None,
-    ) -> tuple[TrainState, Scalars]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        augment_key, dropout_key, objective_key = jax.random.split(key, 3)
-        data = feed.gather(resident, batch)
-        images = augment.normalise(
-            augment.augment(data["images"], augment_key, **config.augment),
-            mean=config.data.mean,
-            std=config.data.std,
-            dtype=jnp.dtype(config.dtype),
-        )
-
-        def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
-            outputs, changed = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                data["tokens"],
-                data["lengths"],
-                data["valid"],
-                train=True,
-                template=template,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
-            )
-            epoch = (state.step - stage.first) // steps_per_epoch
-            loss, parts = objective(
-                outputs, data["labels"], data["valid"], rng=objective_key, epoch=epoch
-            )
-            return loss, (parts, changed.get("batch_stats", {}))
-
-        (loss, (parts, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params
-        )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        scalars = {"loss": loss, "grad_norm": optax.global_norm(grads), **parts}
-        new_state = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        )
-        return new_state, scalars
-
-    shapes = abstract_state(config, model, optimizer, mesh)
-    places = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-    return jax.jit(
-        train_step,
-        static_argnames="template",
-        donate_argnums=0,
-        out_shardings=(places, sharding.replicated(mesh)),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +115,7 @@ class Trainer:
     model: nn.Module
     objective: registry.Objective
     feed: feed.Feed
-    templates: tuple[RowTemplate | None, ...]
+    templates: tuple[RowTemplate, ...]
     stages: tuple[Stage, ...]
     encoder: retrieval.Encoder
 
@@ -275,9 +126,7 @@ class Trainer:
 
     def optimizer(self, stage: Stage, params: PyTree) -> optax.GradientTransformation:
         """Builds the optimiser of a stage."""
-        return optimizers.make_optimizer(
-            stage.config, params, steps_per_epoch=self.steps_per_epoch
-        )
+        return optimizers.make_optimizer(stage.config, params, steps_per_epoch=self.steps_per_epoch)
 
     def train_step(
         self, stage: Stage, optimizer: optax.GradientTransformation
@@ -288,12 +137,12 @@ class Trainer:
             self.model,
             self.objective,
             optimizer,
-            stage,
+            first_step=stage.first,
             steps_per_epoch=self.steps_per_epoch,
             mesh=self.mesh,
         )
 
-    def template(self, lengths: np.ndarray) -> RowTemplate | None:
+    def template(self, lengths: np.ndarray) -> RowTemplate:
         """Picks the smallest template that a step's captions fit into."""
         return self.templates[choose_template(self.templates, lengths)]
 
@@ -341,9 +190,7 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
     )
 
 
-def _templates(
-    config: ConfigDict, lengths: np.ndarray, mesh: Mesh
-) -> tuple[RowTemplate | None, ...]:
+def _templates(config: ConfigDict, lengths: np.ndarray, mesh: Mesh) -> tuple[RowTemplate, ...]:
     rows = config.batch_size * config.data.captions_per_pair // mesh.size
     return tuple(
         make_templates(
@@ -390,9 +237,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
         return {"finished": False, "step": int(state.step), "best_step": checkpoints.best}
 
 
-def _first_state(
-    trainer: Trainer, checkpoints: checkpoint.Checkpoints
-) -> tuple[TrainState, int]:
+def _first_state(trainer: Trainer, checkpoints: checkpoint.Checkpoints) -> tuple[TrainState, int]:
     """Returns the state to begin or to go on with, and the stage its optimiser belongs to."""
     step = checkpoints.last
     stage = trainer.stages[0 if step is None else checkpoints.meta(step)["stage"]]
@@ -401,21 +246,12 @@ def _first_state(
     if step is None:
         state = init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
         clu.parameter_overview.log_parameter_overview(state.params, include_stats=False)
-        started = transfer.start_from(
-            trainer.config, trainer.data, _split_state(state)["variables"]
-        )
+        started = transfer.start_from(trainer.config, trainer.data, split_state(state)["variables"])
         return state.replace(**started), 0
     like = abstract_state(trainer.config, trainer.model, optimizer, trainer.mesh)
-    variables, rest = checkpoints.restore(step, **_split_state(like))
+    variables, rest = checkpoints.restore(step, **split_state(like))
     logging.info("going on at step %d of %d", step, trainer.stages[-1].stop)
     return TrainState(**variables, **rest), stage.index
-
-
-def _split_state(state: TrainState) -> dict[str, PyTree]:
-    return {
-        "variables": {"params": state.params, "batch_stats": state.batch_stats},
-        "optimizer": {"step": state.step, "opt_state": state.opt_state},
-    }
 
 
 def _run_stage(
@@ -432,25 +268,31 @@ def _run_stage(
     if step == stage.first and stage.index > 0:
         state = state.replace(opt_state=jax.jit(optimizer.init)(state.params))
     train_step = trainer.train_step(stage, optimizer)
-    rate = optimizers.stage_schedule(stage.config, trainer.steps_per_epoch)
-    progress = Progress(trainer.stages[-1].stop, trainer.config.batch_size)
+    schedule = optimizers.stage_schedule(stage.config, trainer.steps_per_epoch)
+    progress = Progress(step, trainer.stages[-1].stop, trainer.config.batch_size)
+    compiled: set[RowTemplate] = set()
     for stop in _stops(trainer, stage, step):
         window: list[Scalars] = []
-        for step, (batch, lengths) in enumerate(trainer.feed.batches(step, stop), step + 1):
+        for batch, lengths in trainer.feed.batches(step, stop):
             template = trainer.template(lengths)
             state, scalars = train_step(state, trainer.feed.resident, batch, template=template)
             window.append(scalars)
+            step += 1
+            if template not in compiled:
+                jax.block_until_ready(scalars)
+                compiled.add(template)
+                progress.compiled(step)
             if step % trainer.config.log_every_steps == 0 or step == stop:
                 means = _mean_scalars(window, step, checkpoints)
-                means["learning_rate"] = float(rate(step - 1 - stage.first))
-                progress.report(step, len(window), means, logbook)
+                means["learning_rate"] = float(schedule(step - 1 - stage.first))
+                progress.report(step, means, logbook)
                 window = []
         score = None
         if _ends_epoch(trainer, stage, step):
             score = _validate(trainer, state, logbook, step)
         meta = {"stage": stage.index, "epoch": (step - stage.first) / trainer.steps_per_epoch}
-        checkpoints.save(step, **_split_state(state), meta=meta, score=score)
-        progress.pause()
+        checkpoints.save(step, **split_state(state), meta=meta, score=score)
+        progress.pause(step)
     return state
 
 

@@ -1,4 +1,4 @@
-"""Settings of every test: the CPU with eight virtual devices and one persistent compilation cache."""
+"""Settings of every test: eight virtual CPU devices, one persistent compilation cache."""
 
 import os
 import pathlib

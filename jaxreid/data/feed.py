@@ -54,8 +54,9 @@ class Feed:
         """Yields (batch on the devices, lengths of its captions [B*T]) of steps start .. stop-1."""
         for host in self._host_batches(start, stop):
             lengths = self.tokens_lengths[host["caption"]].reshape(-1)
-            yield {key: jax.device_put(value, self._sharding) for key, value in host.items()}, (
-                lengths
+            yield (
+                {key: jax.device_put(value, self._sharding) for key, value in host.items()},
+                (lengths),
             )
 
     def _host_batches(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:

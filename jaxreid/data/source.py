@@ -22,7 +22,7 @@ from jaxreid.data import cache
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What a synthetic set knows about its pictures (N images, M captions, A attributes, R regions).
+    """What a synthetic set knows of N images, M captions, A attributes and R regions.
 
     Attributes:
       attributes: [N, A] value of each attribute of the person.
@@ -143,9 +143,7 @@ def find_builder(
                 "package that registers dataset builders; install it, or leave the field empty."
             ) from error
     try:
-        return tfds.builder(
-            name, data_dir=os.path.expanduser(data_dir), file_format="array_record"
-        )
+        return tfds.builder(name, data_dir=os.path.expanduser(data_dir), file_format="array_record")
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(
             f"config.data.name is {name!r}, which no builder has. {register or 'No package'} "
@@ -197,9 +195,9 @@ def _to_split(
     image_size: tuple[int, int],
     cache_dir: str | os.PathLike[str],
 ) -> Split:
-    fields: dict[str, list[Any]] = {key: [] for key in records[0] if key != "image"} if len(
-        records
-    ) else {}
+    fields: dict[str, list[Any]] = (
+        {key: [] for key in records[0] if key != "image"} if len(records) else {}
+    )
     for record in records:
         for key, values in fields.items():
             values.append(record[key])

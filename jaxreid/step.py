@@ -1,0 +1,187 @@
+"""The state of training and its one jitted step over a mesh.
+
+Nothing here knows which network it trains: a module and an objective go in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxreid import registry, sharding
+from jaxreid.data import augment, feed
+from jaxreid.models.templates import RowTemplate
+from jaxreid.typing import PyTree
+
+Scalars = dict[str, jax.Array]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """What a step changes.
+
+    Attributes:
+      step: number of finished steps.
+      params: of the network.
+      batch_stats: its running statistics.
+      opt_state: of the current stage's optimiser.
+    """
+
+    step: jax.Array
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+
+
+def split_state(state: TrainState) -> dict[str, PyTree]:
+    """Returns the state as the two items of a checkpoint."""
+    return {
+        "variables": {"params": state.params, "batch_stats": state.batch_stats},
+        "optimizer": {"step": state.step, "opt_state": state.opt_state},
+    }
+
+
+def init_state(
+    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Draws initial parameters, each already where it lies on the mesh.
+
+    Args:
+      config: ``seed``, ``data.image_size``, ``data.captions_per_pair``.
+      model: the network.
+      optimizer: of the first stage.
+      mesh: the devices.
+    """
+    init = functools.partial(_init, config, model, optimizer)
+    shapes = jax.eval_shape(init)
+    return jax.jit(init, out_shardings=sharding.state_shardings(shapes, mesh))()
+
+
+def abstract_state(
+    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Like `init_state`, but shapes and shardings only."""
+    shapes = jax.eval_shape(functools.partial(_init, config, model, optimizer))
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        sharding.state_shardings(shapes, mesh),
+    )
+
+
+def init_variables(config: ConfigDict, model: nn.Module) -> PyTree:
+    """Draws ``params`` and ``batch_stats`` of a network from the config's seed."""
+    height, width = config.data.image_size
+    slots = config.data.captions_per_pair
+    return model.init(
+        jax.random.key(config.seed),
+        jnp.zeros((1, height, width, 3), jnp.dtype(config.dtype)),
+        jnp.zeros((1, slots, 2), jnp.int32),
+        jnp.ones((1, slots), jnp.int32),
+        jnp.ones((1, slots), bool),
+        train=False,
+    )
+
+
+def _init(
+    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+) -> TrainState:
+    variables = init_variables(config, model)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+    )
+
+
+def make_train_step(
+    config: ConfigDict,
+    model: nn.Module,
+    objective: registry.Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    first_step: int,
+    steps_per_epoch: int,
+    mesh: Mesh,
+) -> Callable[..., tuple[TrainState, Scalars]]:
+    """Compiles the step of a stage.
+
+    Args:
+      config: ``seed``, ``augment``, ``data.mean``, ``data.std``, ``dtype``.
+      model: the network.
+      objective: (outputs, labels, valid, rng, epoch) -> (loss, parts).
+      optimizer: of the stage.
+      first_step: of the stage, where its epoch 0 begins.
+      steps_per_epoch: of the training split.
+      mesh: the devices.
+
+    Returns:
+      ``step(state, resident, batch, template=...) -> (state, scalars)``; the state is donated. One
+      compilation for each template.
+    """
+
+    def train_step(
+        state: TrainState,
+        resident: Mapping[str, jax.Array],
+        batch: Mapping[str, jax.Array],
+        *,
+        template: RowTemplate | None,
+    ) -> tuple[TrainState, Scalars]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        augment_key, dropout_key, objective_key = jax.random.split(key, 3)
+        data = feed.gather(resident, batch)
+        images = augment.normalise(
+            augment.augment(data["images"], augment_key, **config.augment),
+            mean=config.data.mean,
+            std=config.data.std,
+            dtype=jnp.dtype(config.dtype),
+        )
+
+        def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
+            outputs, changed = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                data["tokens"],
+                data["lengths"],
+                data["valid"],
+                train=True,
+                template=template,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            epoch = (state.step - first_step) // steps_per_epoch
+            loss, parts = objective(
+                outputs, data["labels"], data["valid"], rng=objective_key, epoch=epoch
+            )
+            return loss, (parts, changed.get("batch_stats", {}))
+
+        (loss, (parts, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        scalars = {"loss": loss, "grad_norm": optax.global_norm(grads), **parts}
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return new_state, scalars
+
+    shapes = abstract_state(config, model, optimizer, mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+    return jax.jit(
+        train_step,
+        static_argnames="template",
+        donate_argnums=0,
+        out_shardings=(places, sharding.replicated(mesh)),
+    )
