@@ -12,8 +12,8 @@ On CUHK-PEDES the paper prints 61.37, chosen on the test split; ours is chosen o
 
 Variants: the rows of Table I (``baseline``, ``pfl``, ``pfl_prl``, ``pfl_1x1``, ``cr``; none of them
 is SSAN whole), ``unshared`` (two global projections), ``vgg16``, ``fixed_margin`` (Fig. 7),
-``released`` (what the authors' program computes), ``bfloat16``, ``remat``. Any field can be changed: ``--config.batch_size=32``,
-``--config.stages[0].epochs=30``.
+``released`` (what the authors' program computes), ``bfloat16``, ``remat``. Any field can be
+changed: ``--config.batch_size=32``, ``--config.stages[0].epochs=30``.
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -146,12 +146,13 @@ def token_regions(vocabulary: text.Vocabulary, data: runs.Captioned) -> np.ndarr
     """
     if data.split.truth is None:
         raise ValueError(f"{data.split.name} does not know the regions of its words.")
-    regions = np.full(data.tokens.shape, -1, np.int8)
+    num_captions, max_tokens = data.tokens.shape
+    regions = np.full((num_captions, max_tokens), -1, np.int8)
     for row, caption in enumerate(data.split.captions):
         of_words = np.asarray(data.split.truth.caption_regions[row])
         words = text.tokenize(caption)[: len(of_words)]
         known = np.array([vocabulary.word_id(word) is not None for word in words], bool)
-        kept = np.compress(known, of_words[: len(words)])[: regions.shape[1]]
+        kept = np.compress(known, of_words[: len(words)])[:max_tokens]
         regions[row, : len(kept)] = kept
     return regions
 

@@ -67,7 +67,7 @@ class PairSampler:
         self._weak = captions_per_pair == 2
         self._caption_image = np.asarray(caption_image, np.int32)
         caption_label = np.asarray(labels)[caption_image]
-        # In order of (identity, image), an image's captions stand together inside its identity's, so
+        # In order of (identity, image), an image's captions stand together inside its identity's:
         # "any caption of the identity but not of this image" is a range with a gap.
         self._order = np.lexsort((np.arange(self.num_pairs), caption_image, caption_label))
         by_label, by_image = caption_label[self._order], self._caption_image[self._order]
