@@ -2,12 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from ml_collections import ConfigDict
 
 from jaxreid import losses
 
@@ -67,43 +68,35 @@ def ssan_objective(
     """
     _check_outputs(outputs, cr=cr, id_weight=id_weight)
     weights = {"global": 1.0, "part": part_weight, "relation": relation_weight}
-    weak_margin = None if adaptive else margin / 2 if fixed_margin is None else fixed_margin
+    ranking = functools.partial(
+        _ranking,
+        labels=labels,
+        valid=valid,
+        epoch=epoch,
+        margin=margin,
+        weak_margin=None if adaptive else margin / 2 if fixed_margin is None else fixed_margin,
+    )
     total = jnp.zeros(())
     parts: Parts = {}
-    keys = jax.random.split(rng, len(weights))
-    for key, (branch, weight) in zip(keys, weights.items(), strict=True):
+    for key, (branch, weight) in zip(jax.random.split(rng, 3), weights.items(), strict=True):
         if branch not in outputs["image"]:
             continue
-        similarity = {
-            role: losses.cosine_similarity(
-                _concatenate(outputs["image"][branch]), _concatenate(outputs[role][branch])
-            )
-            for role in (("strong", "weak") if cr else ("strong",))
-        }
-        found = _ranking(
-            similarity,
-            labels,
-            valid,
-            rng=key if formulation == "released" else None,
-            epoch=epoch,
-            margin=margin,
-            weak_margin=weak_margin,
-        )
-        loss = found["rank"] + beta * found.get("weak", 0.0)
+        similarity = _similarity(outputs, branch, ("strong", "weak") if cr else ("strong",))
+        found = ranking(similarity, rng=key if formulation == "released" else None)
         if id_weight:
             found["id"] = _identity(outputs, labels, branch)
-            loss = loss + id_weight * found["id"]
+        loss = found["rank"] + beta * found.get("weak", 0.0) + id_weight * found.get("id", 0.0)
         total = total + weight * loss
         parts |= {f"{name}_{branch}": value for name, value in found.items()}
     return total, parts
 
 
-def build(config: Mapping[str, Any]) -> Callable[..., tuple[Float[Array, ""], Parts]]:
+def build(config: Mapping[str, Any] | ConfigDict) -> Callable[..., tuple[Float[Array, ""], Parts]]:
     """Makes the objective from the fields of a configuration.
 
     Args:
-      config: any of the keyword arguments of `ssan_objective` that stand in its signature after
-        `epoch`; what is left out keeps its default.
+      config: any of the keyword arguments of `ssan_objective` that have a default; what is left
+        out keeps it.
 
     Returns:
       A function (outputs, labels, valid, *, rng, epoch) -> (total, parts).
@@ -112,19 +105,19 @@ def build(config: Mapping[str, Any]) -> Callable[..., tuple[Float[Array, ""], Pa
       ValueError: an unknown field, or a value that is not accepted.
     """
     fields = dict(config)
-    known = [name for name in inspect.signature(ssan_objective).parameters][5:]
+    keywords = inspect.signature(ssan_objective).parameters.values()
+    known = [one.name for one in keywords if one.default is not inspect.Parameter.empty]
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise ValueError(
             f"config.objective has no field {', '.join(map(repr, unknown))}; it takes "
             f"{', '.join(known)}. Correct the name in the configuration."
         )
-    return functools.partial(
-        ssan_objective, **{name: _accepted(name, value) for name, value in fields.items()}
-    )
+    accepted = {name: _accepted(name, value) for name, value in fields.items()}
+    return functools.partial(ssan_objective, **accepted)
 
 
-def _accepted(name: str, value: Any) -> str | bool | float | None:
+def _accepted(name: str, value: Any) -> Any:
     if name == "formulation":
         right, accepted = value in FORMULATIONS, "'paper' or 'released'"
     elif name in ("cr", "adaptive"):
@@ -146,18 +139,25 @@ def _accepted(name: str, value: Any) -> str | bool | float | None:
 def _check_outputs(outputs: Mapping[str, Any], *, cr: bool, id_weight: float) -> None:
     if cr and "weak" not in outputs:
         raise ValueError(
-            "config.objective.cr is True, but the batch holds one caption an item: draw two captions an "
-            "item, the second of another image of the same identity, or set config.objective.cr=False."
+            "config.objective.cr is True, but the batch holds one caption an item: draw two, the "
+            "second of another image of the same identity, or set config.objective.cr=False."
         )
     if id_weight and "logits" not in outputs["image"]:
         raise ValueError(
-            f"config.objective.id_weight is {id_weight!r}, but the network has no identity classifiers: "
-            "give it num_classes, or set config.objective.id_weight=0."
+            f"config.objective.id_weight is {id_weight!r}, but the network has no identity "
+            "classifiers: give it num_classes, or set config.objective.id_weight=0."
         )
 
 
-def _concatenate(features: Float[Array, "B *rest"]) -> Float[Array, "B D"]:
-    return features.reshape(features.shape[0], -1)
+def _similarity(
+    outputs: Mapping[str, Any], branch: str, roles: Sequence[str]
+) -> dict[str, Float[Array, "B B"]]:
+    """Cosines of images and captions, the parts of each concatenated, eqs. (7), (12), (17)."""
+    flat = {
+        role: outputs[role][branch].reshape(len(outputs[role][branch]), -1)
+        for role in ("image", *roles)
+    }
+    return {role: losses.cosine_similarity(flat["image"], flat[role]) for role in roles}
 
 
 def _identity(
@@ -170,9 +170,9 @@ def _identity(
 
 def _ranking(
     similarity: dict[str, Float[Array, "B B"]],
+    *,
     labels: Int[Array, " B"],
     valid: Bool[Array, "B T"],
-    *,
     rng: PRNGKeyArray | None,
     epoch: losses.Scalar,
     margin: float,
