@@ -1,0 +1,365 @@
+"""The whole network, tiny: shapes, padding, formulations, what is refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreid.models.lstm import RowTemplate
+from jaxreid.models.ssan import SSAN, build
+from jaxreid.models.ssan_heads import MultiViewNonLocal
+
+BATCH, PARTS, LENGTH, WIDTH, DIM, RELATION = 4, 3, 8, 32, 10, 6
+TEMPLATE = RowTemplate(steps=(3, 5), rows=(7, 4))
+FIELDS = {
+    "stage_sizes": [1, 1, 1, 1],
+    "block": "basic",
+    "width": 4,
+    "num_parts": PARTS,
+    "word_dim": 8,
+    "global_dim": DIM,
+    "relation_dim": RELATION,
+    "view_dim": 5,
+    "max_tokens": LENGTH,
+}
+
+
+def make(*, num_classes=5, dtype=jnp.float32, **fields):
+    config = {**FIELDS, **fields}
+    return build(config, vocab_size=20, num_classes=num_classes, dtype=dtype)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    lengths = np.array([[8, 3], [0, 5], [1, 0], [6, 2]], np.int32)
+    tokens = rng.integers(1, 20, (BATCH, 2, LENGTH)).astype(np.int32)
+    tokens[np.arange(LENGTH) >= lengths[..., None]] = 0
+    return {
+        "images": rng.normal(size=(BATCH, 96, 32, 3)).astype(np.float32),
+        "tokens": tokens,
+        "lengths": lengths,
+        "valid": np.array([[True, True], [True, True], [True, False], [True, True]]),
+    }
+
+
+class Compiled:
+    """A network with its variables and its jitted functions."""
+
+    def __init__(self, model, batch):
+        self.model = model
+        self.variables = jax.jit(functools.partial(model.init, train=False))(
+            jax.random.key(0), **batch
+        )
+        self.encode_image = jax.jit(functools.partial(model.apply, method="encode_image"))
+        self.encode_text = jax.jit(
+            functools.partial(model.apply, method="encode_text"), static_argnames="template"
+        )
+
+    @functools.partial(jax.jit, static_argnames=("self", "template"))
+    def step(self, params, batch, template=None):
+        """((total, (outputs, statistics)), gradients) of a smooth function of all features."""
+
+        def total(params):
+            outputs, new = self.model.apply(
+                {**self.variables, "params": params},
+                **batch,
+                train=True,
+                template=template,
+                mutable="batch_stats",
+                rngs={"dropout": jax.random.key(1)},
+            )
+            terms = [jnp.sum(jnp.sin(3.0 * feats["embedding"])) for feats in outputs.values()]
+            for feats in outputs.values():
+                for logits in feats.get("logits", {}).values():
+                    terms.append(jnp.mean(jax.nn.logsumexp(logits, axis=-1)))
+            return sum(terms), (outputs, new)
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+
+@pytest.fixture(scope="module")
+def released(batch):
+    return Compiled(make(formulation="released"), batch)
+
+
+@pytest.fixture(scope="module")
+def paper(batch):
+    return Compiled(make(formulation="paper"), batch)
+
+
+@pytest.fixture(scope="module")
+def released_step(released, batch):
+    return released.step(released.variables["params"], batch)
+
+
+def all_finite(tree):
+    return all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(tree))
+
+
+def test_features_of_a_training_step(released_step):
+    """Captions of length 0 and an unreal weak caption are among them."""
+    (_, (outputs, _)), _ = released_step
+    assert set(outputs) == {"image", "strong", "weak"}
+    common = {
+        "global": (BATCH, DIM),
+        "part": (BATCH, PARTS, DIM),
+        "relation": (BATCH, PARTS, RELATION),
+        "alpha": (BATCH, PARTS, PARTS),
+        "embedding": (BATCH, DIM + PARTS * (DIM + RELATION)),
+    }
+    text = {"words": (BATCH, LENGTH, WIDTH), "scores": (BATCH, LENGTH, PARTS)}
+    shapes = {
+        "image": {**common, "map": (BATCH, 3, 1, WIDTH)},
+        "strong": {**common, **text},
+        "weak": {**common, **text},
+    }
+    for slot, feats in outputs.items():
+        logits = feats.pop("logits", None)
+        assert {name: x.shape for name, x in feats.items()} == shapes[slot]
+        if slot == "weak":
+            assert logits is None
+            continue
+        assert {name: x.shape for name, x in logits.items()} == {
+            "global": (BATCH, 256),
+            "part": (BATCH, PARTS, 256),
+            "relation": (BATCH, PARTS, 256),
+        }
+        assert (np.asarray(logits["part"])[..., 5:] < -1e8).all()
+    assert all_finite(outputs)
+
+
+def test_gradients_are_finite_and_leave_the_padding_row(released, released_step):
+    _, grads = released_step
+    assert all_finite(grads)
+    for name in ("embedding_global", "embedding_part"):
+        table = np.asarray(grads[name]["embedding"])
+        assert (np.asarray(released.variables["params"][name]["embedding"])[0] == 0).all()
+        assert (table[0] == 0).all()
+        assert np.abs(table).max() > 0
+
+
+def test_template_changes_nothing(released, batch, released_step):
+    """Dropout included: it is drawn for all tokens, whatever the template leaves out."""
+    short = released.step(released.variables["params"], batch, TEMPLATE)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), short, released_step
+    )
+
+
+def test_unreal_weak_captions_do_not_touch_the_statistics(released, batch, released_step):
+    """What stands in them cannot be seen by the others."""
+    tokens = batch["tokens"].copy()
+    tokens[2, 1], lengths = 7, batch["lengths"].copy()
+    lengths[2, 1] = 4
+    other = released.step(
+        released.variables["params"], {**batch, "tokens": tokens, "lengths": lengths}
+    )
+    (_, (outputs, stats)), _ = other
+    (_, (expected, expected_stats)), _ = released_step
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), stats, expected_stats)
+    rows = np.array([0, 1, 3])
+    np.testing.assert_allclose(
+        outputs["weak"]["relation"][rows], expected["weak"]["relation"][rows], atol=1e-5
+    )
+
+
+def test_no_real_weak_caption_at_all(released, batch):
+    """The statistics are those of the other two calls, and nothing is NaN."""
+    valid = np.array([[True, False]] * BATCH)
+    params = released.variables["params"]
+    with_weak = released.step(params, {**batch, "valid": valid})
+    other_tokens = batch["tokens"].copy()
+    other_tokens[:, 1] = 3
+    other = released.step(params, {**batch, "valid": valid, "tokens": other_tokens})
+    assert all_finite(with_weak)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        with_weak[0][1][1]["batch_stats"]["heads"],
+        other[0][1][1]["batch_stats"]["heads"],
+    )
+
+
+def test_statistics_follow_the_order_image_strong_weak(released, batch, released_step):
+    """The running mean ends at .081 image + .09 strong + .1 weak, each the mean of its batch."""
+    (_, (outputs, new)), _ = released_step
+    masks = [None, None, jnp.asarray(batch["valid"][:, 1])]
+    relation = MultiViewNonLocal(RELATION, FIELDS["view_dim"], released=True)
+    variables = {
+        "params": released.variables["params"]["heads"]["relation"],
+        "batch_stats": released.variables["batch_stats"]["heads"]["relation"],
+    }
+    expected = 0.0
+    for slot, mask in zip(("image", "strong", "weak"), masks, strict=True):
+        parts = outputs[slot]["part"]
+        state = relation.apply(variables, parts, train=True, mask=mask, mutable="batch_stats")[1]
+        # From a mean of 0, one call leaves a tenth of the mean of the batch.
+        expected = 0.9 * expected + np.asarray(state["batch_stats"]["norm"]["mean"])
+    found = new["batch_stats"]["heads"]["relation"]["norm"]["mean"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_encoders_agree_with_the_training_forward(released, batch):
+    params = released.variables
+    outputs = jax.jit(functools.partial(released.model.apply, train=False))(params, **batch)
+    image = released.encode_image(params, batch["images"])
+    text = released.encode_text(params, batch["tokens"][:, 1], batch["lengths"][:, 1])
+    assert "logits" not in image
+    for name, value in image.items():
+        np.testing.assert_allclose(outputs["image"][name], value, atol=1e-5)
+    for name, value in text.items():
+        np.testing.assert_allclose(outputs["weak"][name], value, atol=1e-5)
+
+
+@pytest.mark.parametrize("formulation", ["paper", "released"])
+def test_padding_is_inert_bit_by_bit(formulation, request, batch):
+    network = request.getfixturevalue(formulation)
+    tokens, lengths = batch["tokens"][:, 1, :6], batch["lengths"][:, 1]
+    longer = np.concatenate([tokens, np.full((BATCH, 5), 9, np.int32)], axis=1)
+    short = network.encode_text(network.variables, tokens, lengths)
+    padded = network.encode_text(network.variables, longer, lengths)
+    for name in ("global", "part", "relation", "embedding", "alpha"):
+        np.testing.assert_array_equal(short[name], padded[name])
+
+
+def test_company_does_not_matter(paper, batch):
+    """A few ulp only, because products of other sizes may sum in another order."""
+    tokens, lengths = batch["tokens"][:, 0], batch["lengths"][:, 0]
+    together = paper.encode_text(paper.variables, tokens, lengths)["embedding"]
+    alone = paper.encode_text(paper.variables, tokens[3:], lengths[3:])["embedding"]
+    np.testing.assert_allclose(alone[0], together[3], atol=1e-6)
+
+
+def test_an_empty_caption_is_nobody(paper, batch):
+    text = paper.encode_text(paper.variables, batch["tokens"][:, 0], batch["lengths"][:, 0])
+    assert batch["lengths"][1, 0] == 0
+    for name in ("global", "part", "relation", "embedding"):
+        assert (np.asarray(text[name])[1] == 0).all()
+
+
+def test_part_features_of_the_equations(paper, batch):
+    """Eq. (8)-(11) from the words and the map."""
+    params = paper.variables["params"]
+    text = paper.encode_text(paper.variables, batch["tokens"][:, 0], batch["lengths"][:, 0])
+    kernel = np.asarray(params["heads"]["part"]["kernel"])
+    attention = np.asarray(params["word_attention"]["kernel"])
+    words, length = np.asarray(text["words"])[3], batch["lengths"][3, 0]
+    for k in range(PARTS):
+        score = 1 / (1 + np.exp(-words[:length] @ attention[:, k]))
+        np.testing.assert_allclose(text["scores"][3, :length, k], score, atol=1e-6)
+        pooled = np.max(score[:, None] * words[:length], axis=0)
+        np.testing.assert_allclose(text["part"][3, k], pooled @ kernel[k], atol=1e-5)
+    pooled = words[:length].max(axis=0)
+    np.testing.assert_allclose(
+        text["global"][3], pooled @ np.asarray(params["heads"]["global"]["kernel"]), atol=1e-5
+    )
+    image = paper.encode_image(paper.variables, batch["images"])
+    strip = np.asarray(image["map"])[0, 1:2].max(axis=(0, 1))
+    np.testing.assert_allclose(image["part"][0, 1], strip @ kernel[1], atol=1e-4)
+
+
+def test_paper_formulation_has_one_table_and_no_statistics_of_parts(paper):
+    assert set(paper.variables["params"]) >= {"embedding", "lstm", "backbone"}
+    assert set(paper.variables["batch_stats"]) == {"backbone"}
+
+
+def test_released_global_pooling_sees_zeros_in_short_captions(batch):
+    """Full captions do not; part=False, so that `words` are those of the global branch."""
+    model = make(formulation="released", part=False, relation="none")
+    network = Compiled(model, batch)
+    assert set(network.variables["params"]) >= {"embedding_global"}
+    assert "embedding_part" not in network.variables["params"]
+    lengths = np.array([LENGTH, 3, 0, 6], np.int32)
+    tokens = np.random.default_rng(3).integers(1, 20, (BATCH, LENGTH)).astype(np.int32)
+    text = network.encode_text(network.variables, tokens, lengths)
+    kernel = np.asarray(network.variables["params"]["heads"]["global"]["kernel"])
+    for row, length in enumerate(lengths):
+        words = np.asarray(text["words"])[row, :length]
+        pooled = words.max(axis=0, initial=0.0 if length < LENGTH else -np.inf)
+        if length == LENGTH:
+            assert pooled.min() < 0
+        np.testing.assert_allclose(text["global"][row], pooled @ kernel, atol=1e-5)
+    assert set(text) == {"global", "embedding", "words"}
+
+
+def test_a_single_caption_of_one_token(paper, batch):
+    outputs = jax.jit(functools.partial(paper.model.apply, train=False))(
+        paper.variables,
+        batch["images"],
+        batch["tokens"][:, :1, :1],
+        np.minimum(batch["lengths"][:, :1], 1),
+        batch["valid"][:, :1],
+    )
+    assert set(outputs) == {"image", "strong"}
+    assert all_finite(outputs)
+
+
+@pytest.mark.parametrize("formulation", ["paper", "released"])
+def test_strict_promotion_in_bfloat16(formulation, batch):
+    """Features come out in float32 and near those of float32 computation."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        network = Compiled(make(formulation=formulation, dtype=jnp.bfloat16, remat=True), batch)
+        text = network.encode_text(network.variables, batch["tokens"][:, 0], batch["lengths"][:, 0])
+        image = network.encode_image(network.variables, batch["images"])
+    full = make(formulation=formulation).apply(
+        network.variables, batch["images"], method="encode_image"
+    )
+    assert text["words"].dtype == image["map"].dtype == jnp.bfloat16
+    for feats in (text, image):
+        for name in ("global", "part", "relation", "embedding", "alpha"):
+            assert feats[name].dtype == jnp.float32
+    similarity = np.sum(np.asarray(image["embedding"]) * np.asarray(full["embedding"]), axis=-1)
+    np.testing.assert_allclose(similarity, 3, atol=0.01)
+    assert {leaf.dtype for leaf in jax.tree.leaves(network.variables)} == {jnp.dtype(jnp.float32)}
+
+
+def initialise(model, batch):
+    jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), **batch)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_parts": 2}, "num_parts=2 does not divide the 3 rows"),
+        ({"backbone": "vit"}, "backbone='vit'"),
+        ({"formulation": "both"}, "formulation='both'"),
+        ({"relation": "all"}, "relation='all'"),
+        ({"part": False}, "needs part features"),
+        ({"global_dim": 0}, "global_dim=0"),
+        ({"pointwise": "fast", "block": "bottleneck"}, "pointwise='fast'"),
+    ],
+)
+def test_impossible_fields_are_refused(fields, message, batch):
+    with pytest.raises(ValueError, match=message):
+        initialise(make(**fields), batch)
+
+
+def test_three_captions_are_refused(batch):
+    three = {k: v if k == "images" else np.repeat(v[:, :1], 3, axis=1) for k, v in batch.items()}
+    with pytest.raises(ValueError, match="3 captions per image"):
+        initialise(make(), three)
+
+
+def test_build_refuses_unknown_fields():
+    with pytest.raises(ValueError, match="num_part of the SSAN model.*num_parts"):
+        make(num_part=6)
+
+
+def test_build_takes_names_of_types():
+    model = make(dtype="bfloat16")
+    assert isinstance(model, SSAN)
+    assert model.dtype == jnp.bfloat16
+    assert model.stage_sizes == (1, 1, 1, 1)
+
+
+def test_vgg_and_one_projection_per_part(batch):
+    model = make(backbone="vgg", stage_sizes=(1,) * 5, relation="conv1x1", shared_projection=False)
+    outputs, variables = jax.eval_shape(
+        functools.partial(model.init_with_output, train=False), jax.random.key(0), **batch
+    )
+    assert outputs["image"]["map"].shape == (BATCH, 3, 1, WIDTH)
+    assert "alpha" not in outputs["image"]
+    assert set(variables["params"]["heads"]) == {"global_image", "global_text", "part", "relation"}
+    assert "batch_stats" not in variables
