@@ -54,9 +54,7 @@ def random_person(rng):
 
 
 def draw(values, view="front", seed=0, camera=0, **changes):
-    return draw_person(
-        values, view=view, camera=camera, rng=np.random.default_rng(seed), **changes
-    )
+    return draw_person(values, view=view, camera=camera, rng=np.random.default_rng(seed), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -211,11 +209,14 @@ def nearest_color(rgb):
     return list(COLORS)[int(np.argmin(np.linalg.norm(lab - measured, axis=1)))]
 
 
-@pytest.mark.parametrize(("change", "match"), [
-    ({"view": "above"}, "view='above'"),
-    ({"values": person(top="cape")}, r"values\['top'\]='cape'"),
-    ({"values": {"person": "man"}}, r"values\['build'\]=None"),
-])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"view": "above"}, "view='above'"),
+        ({"values": person(top="cape")}, r"values\['top'\]='cape'"),
+        ({"values": {"person": "man"}}, r"values\['build'\]=None"),
+    ],
+)
 def test_wrong_input_is_named(change, match):
     arguments = {"values": person(), "view": "front", **change}
     with pytest.raises(ValueError, match=match):

@@ -16,7 +16,9 @@ BACKGROUND, SKIN, FACE, HAIR, HAT, GLASSES, TOP, EMBLEM = range(8)
 BOTTOM, LEG, SHOE, BAG, STRAP = range(8, 13)
 OCCLUDER = 255
 
-Color = Sequence[float]
+Color = Sequence[float] | np.ndarray
+Point = Sequence[float] | np.ndarray
+Points = Sequence[Point] | np.ndarray
 Pattern = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _SUBPIXEL_BITS = 4
@@ -96,7 +98,9 @@ class Canvas:
         self._blend(window, mask, self._colors(window, mask, color, look), look.opacity)
         self._mark(window, mask, label)
 
-    def line(self, points: np.ndarray, color: Color, thickness: float, opacity: float = 1.0) -> None:
+    def line(
+        self, points: np.ndarray, color: Color, thickness: float, opacity: float = 1.0
+    ) -> None:
         """Draws a thin line through points ([N, 2], pixels); labels stay as they are."""
         fixed = _fixed(points)
         window = self._window([fixed], int(thickness) + 2)
@@ -126,7 +130,7 @@ class Canvas:
         size = 2 * thick + 1
         valley = cv2.blur(cv2.blur(mask, (size, size)), (size, size)).astype(np.float32)
         valley *= strength / 255
-        move = np.float32([[1, 0, 0.9 * width * self.light[0]], [0, 1, -1.1 * width]])
+        move = _translation(0.9 * width * self.light[0], -1.1 * width)
         ridge = cv2.warpAffine(valley, move, (mask.shape[1], mask.shape[0]))
         gain = 1 - valley + 0.5 * ridge
         rows, columns = window
@@ -138,7 +142,7 @@ class Canvas:
         for part in parts:
             x, y, w, h = cv2.boundingRect(part)
             x0, y0, x1, y1 = min(x0, x), min(y0, y), max(x1, x + w), max(y1, y + h)
-        height, width = self.labels.shape
+        height, width = self.image.shape[:2]
         x0, y0 = max(0, (x0 >> _SUBPIXEL_BITS) - pad), max(0, (y0 >> _SUBPIXEL_BITS) - pad)
         x1 = min(width, (x1 >> _SUBPIXEL_BITS) + pad + 2)
         y1 = min(height, (y1 >> _SUBPIXEL_BITS) + pad + 2)
@@ -174,7 +178,9 @@ class Canvas:
         # One filter for both: brightness by height, and by the slope towards the light.
         kernel = -slope * (self.light[0] * _SLOPE_X + self.light[1] * _SLOPE_X.T)
         kernel[1, 1] += look.edge
-        shade = cv2.filter2D(height, -1, kernel * np.float32(1 / 255), delta=1 - look.edge)
+        shade: np.ndarray = cv2.filter2D(
+            height, -1, kernel * np.float32(1 / 255), delta=1 - look.edge
+        )
         if look.folds is not None:
             y, x = look.offset
             h, w = mask.shape
@@ -186,7 +192,7 @@ class Canvas:
         rows, columns = window
         size = 2 * look.shadow_size + 1
         soft = cv2.blur(cv2.blur(mask, (size, size)), (size, size))
-        move = np.float32([[1, 0, -1.5 * self.light[0]], [0, 1, 1.5]])
+        move = _translation(-1.5 * self.light[0], 1.5)
         soft = cv2.warpAffine(soft, move, (mask.shape[1], mask.shape[0]))
         gain = 1 - np.float32(look.shadow / 255) * soft
         gain[self.labels[rows, columns] == BACKGROUND] = 1
@@ -212,6 +218,10 @@ class Canvas:
         self.labels[rows, columns][inside] = label
         if label == TOP:
             self.top_area[rows, columns] |= inside
+
+
+def _translation(right: float, down: float) -> np.ndarray:
+    return np.array([[1, 0, right], [0, 1, down]], np.float32)
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
@@ -249,29 +259,31 @@ def texture(name: str) -> np.ndarray:
     Raises:
       ValueError: for another name.
     """
-    spreads = {"drape": (22.0, 7.0), "crumple": (8.0, 9.0), "strands": (12.0, 0.9),
-               "grain": (0.45, 0.5)}
+    spreads = {
+        "drape": (22.0, 7.0),
+        "crumple": (8.0, 9.0),
+        "strands": (12.0, 0.9),
+        "grain": (0.45, 0.5),
+    }
     if name not in spreads:
         raise ValueError(f"texture name={name!r}; accepted: {sorted(spreads)}")
     noise = np.random.default_rng(len(name)).standard_normal((_TEXTURE_SIZE,) * 2)
     down, across = spreads[name]
     field = cv2.GaussianBlur(noise, (0, 0), sigmaX=across, sigmaY=down)
-    field /= field.std()
+    field = field / field.std()
     if name in ("drape", "crumple"):
         # A crease is a sharp valley between broad hills, which the absolute value gives.
         field = 0.75 * np.abs(field) + 0.5 * field
     return ((field - field.mean()) / field.std()).astype(np.float32)
 
 
-def smooth(points: Sequence[Sequence[float]] | np.ndarray, *, closed: bool = True) -> np.ndarray:
+def smooth(points: Points, *, closed: bool = True) -> np.ndarray:
     """Returns a Catmull-Rom curve through points ([N, 2]), five samples a segment."""
     knots = np.asarray(points, np.float64)
     return _spline(len(knots), closed) @ knots
 
 
-def tube(
-    points: Sequence[Sequence[float]] | np.ndarray, half_widths: Sequence[float]
-) -> np.ndarray:
+def tube(points: Points, half_widths: Point) -> np.ndarray:
     """Returns the outline of a limb along points with a half width at each of them."""
     spline = _spline(len(points), False)
     curve, half = spline @ np.asarray(points, float), spline @ np.asarray(half_widths, float)
@@ -283,7 +295,7 @@ def tube(
     return np.concatenate([curve + normal, (curve - normal)[::-1]])
 
 
-def oval(center: Sequence[float], radii: Sequence[float], tilt: float = 0.0) -> np.ndarray:
+def oval(center: Point, radii: Point, tilt: float = 0.0) -> np.ndarray:
     """Returns an ellipse with `radii` (x, y) turned by `tilt` radians."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)

@@ -24,6 +24,11 @@ def cloth_color(name: str) -> np.ndarray:
     return np.asarray(COLORS[name], float)
 
 
+def hair_color(name: str) -> np.ndarray:
+    """Returns the RGB of a named hair colour, float64 [3]."""
+    return np.asarray(HAIR_COLORS[name], float)
+
+
 def mix(first: Color, second: Color, weight: float) -> np.ndarray:
     """Returns `first` moved by `weight` towards `second`."""
     start = np.asarray(first, float)

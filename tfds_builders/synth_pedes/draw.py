@@ -11,6 +11,7 @@ import numpy as np
 
 from tfds_builders.synth_pedes import attributes, cloth, street
 from tfds_builders.synth_pedes import canvas as paint
+from tfds_builders.synth_pedes.arms import draw_arm
 from tfds_builders.synth_pedes.canvas import Canvas
 from tfds_builders.synth_pedes.carried import (
     carrying_side,
@@ -21,8 +22,9 @@ from tfds_builders.synth_pedes.carried import (
     draw_shoulder_strap,
     picture_side,
 )
-from tfds_builders.synth_pedes.figure import Figure, draw_arm, draw_legs
+from tfds_builders.synth_pedes.figure import Figure
 from tfds_builders.synth_pedes.head import draw_hair_behind, draw_head
+from tfds_builders.synth_pedes.legs import draw_legs
 from tfds_builders.synth_pedes.occluders import occlude
 from tfds_builders.synth_pedes.pose import frontal_pose, profile_pose, shape_of
 from tfds_builders.synth_pedes.torso import draw_neck, draw_torso
@@ -33,10 +35,16 @@ MARGIN = 36
 OCCLUSION_RATE = 0.15
 MAX_OCCLUDED = 0.34
 
-_CASTS = np.array([
-    (1.00, 1.00, 0.97), (0.97, 1.01, 0.95), (1.02, 0.99, 0.95),
-    (1.03, 1.01, 0.93), (0.96, 0.99, 1.03), (0.98, 1.00, 1.01),
-])
+_CASTS = np.array(
+    [
+        (1.00, 1.00, 0.97),
+        (0.97, 1.01, 0.95),
+        (1.02, 0.99, 0.95),
+        (1.03, 1.01, 0.93),
+        (0.96, 0.99, 1.03),
+        (0.98, 1.00, 1.01),
+    ]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +88,7 @@ def draw_person(
     _check(values, view)
     angle = float(rng.uniform(-1, 1))
     light = (0.9 * angle, -0.45)
-    canvas = Canvas(
-        street.background(camera, HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN, rng), light
-    )
+    canvas = Canvas(street.background(camera, HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN, rng), light)
     figure = _place(canvas, values, view, rng)
     _ground_shadow(figure, angle)
     _draw_figure(figure)
@@ -104,8 +110,8 @@ def _check(values: Mapping[str, str], view: str) -> None:
     for name, accepted in attributes.ATTRIBUTES.items():
         if values.get(name) not in accepted:
             raise ValueError(
-                f"values[{name!r}]={values.get(name)!r}; accepted: {accepted}; give every attribute of"
-                " attributes.ATTRIBUTES one of its values"
+                f"values[{name!r}]={values.get(name)!r}; accepted: {accepted}; give every"
+                " attribute of attributes.ATTRIBUTES one of its values"
             )
 
 

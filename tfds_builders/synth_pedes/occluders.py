@@ -28,11 +28,21 @@ def _pole(canvas: Canvas, window: Window, rng: Rng) -> None:
     scale = (y1 - y0) / 384
     x = float(rng.uniform(x0 + 0.15 * (x1 - x0), x1 - 0.15 * (x1 - x0)))
     half = float(rng.uniform(5, 9)) * scale
-    outline = np.array([(x - half, y0 - 30), (x + half, y0 - 30), (x + half * 1.1, y1 + 30),
-                        (x - half * 1.1, y1 + 30)])
+    outline = np.array(
+        [
+            (x - half, y0 - 30),
+            (x + half, y0 - 30),
+            (x + half * 1.1, y1 + 30),
+            (x - half * 1.1, y1 + 30),
+        ]
+    )
     color = np.asarray(rng.uniform(60, 130)) + rng.uniform(-8, 8, 3)
-    canvas.paint(outline, color, paint.OCCLUDER,
-                 Look(roundness=6, relief=0.4, edge=0.4, folds="drape", fold_strength=0.04))
+    canvas.paint(
+        outline,
+        color,
+        paint.OCCLUDER,
+        Look(roundness=6, relief=0.4, edge=0.4, folds="drape", fold_strength=0.04),
+    )
 
 
 def _bollard(canvas: Canvas, window: Window, rng: Rng) -> None:
@@ -41,12 +51,23 @@ def _bollard(canvas: Canvas, window: Window, rng: Rng) -> None:
     x = float(rng.uniform(x0 + 0.2 * (x1 - x0), x1 - 0.2 * (x1 - x0)))
     half = float(rng.uniform(0.035, 0.05)) * height
     top = y1 - float(rng.uniform(0.20, 0.30)) * height
-    post = [(x - half, top), (x, top - half * 0.7), (x + half, top), (x + half, y1 + 20),
-            (x - half, y1 + 20)]
+    post = [
+        (x - half, top),
+        (x, top - half * 0.7),
+        (x + half, top),
+        (x + half, y1 + 20),
+        (x - half, y1 + 20),
+    ]
     color = np.asarray(rng.uniform(45, 120)) + rng.uniform(-6, 6, 3)
     canvas.paint(np.asarray(post), color, paint.OCCLUDER, Look(roundness=7, relief=0.4, edge=0.4))
-    band = np.array([(x - half, top + half), (x + half, top + half), (x + half, top + 2 * half),
-                     (x - half, top + 2 * half)])
+    band = np.array(
+        [
+            (x - half, top + half),
+            (x + half, top + half),
+            (x + half, top + 2 * half),
+            (x - half, top + 2 * half),
+        ]
+    )
     canvas.paint(band, (206, 204, 196), paint.OCCLUDER, Look(roundness=7, relief=0.4, edge=0.4))
 
 
@@ -76,11 +97,24 @@ def _car(canvas: Canvas, window: Window, rng: Rng) -> None:
     def at(points: list[tuple[float, float]]) -> np.ndarray:
         return np.array([(corner - sign * a * reach, top + b * (y1 - top)) for a, b in points])
 
-    body = at([(-0.8, -0.15), (0.3, -0.05), (0.85, 0.12), (1.0, 0.35), (1.0, 0.8), (0.9, 0.9),
-               (-0.8, 0.9)])
+    body = at(
+        [
+            (-0.8, -0.15),
+            (0.3, -0.05),
+            (0.85, 0.12),
+            (1.0, 0.35),
+            (1.0, 0.8),
+            (0.9, 0.9),
+            (-0.8, 0.9),
+        ]
+    )
     tint = rng.uniform(40, 210, 3)
-    canvas.paint(smooth(body), 0.5 * tint + 0.5 * tint.mean(), paint.OCCLUDER,
-                 Look(roundness=8, relief=0.4, edge=0.25))
+    canvas.paint(
+        smooth(body),
+        0.5 * tint + 0.5 * tint.mean(),
+        paint.OCCLUDER,
+        Look(roundness=8, relief=0.4, edge=0.25),
+    )
     lamp = at([(0.86, 0.25), (0.98, 0.36), (0.97, 0.5), (0.8, 0.42)])
     canvas.paint(smooth(lamp), (236, 230, 204), paint.OCCLUDER, Look(roundness=2))
     wheel = at([(0.45, 0.78)])[0]
@@ -103,11 +137,32 @@ def _passer_by(canvas: Canvas, window: Window, rng: Rng) -> None:
         return x + sign * a * size, top + b * size
 
     cloth = Look(roundness=10, relief=0.3, edge=0.4, folds="drape", fold_strength=0.08)
-    canvas.paint(tube([at(0.0, 0.45), at(-0.01, 0.75), at(0.02, 1.0)], np.array([0.085, 0.06, 0.045]) * size),
-                 legs, paint.OCCLUDER, cloth)
-    canvas.paint(paint.oval(at(0, 0.075), (0.05 * size, 0.07 * size)), (172, 130, 106), paint.OCCLUDER,
-                 Look(roundness=5))
-    canvas.paint(paint.oval(at(0.01, 0.055), (0.056 * size, 0.06 * size)), (44, 36, 32), paint.OCCLUDER,
-                 Look(roundness=5))
-    canvas.paint(tube([at(0, 0.15), at(0, 0.2), at(0, 0.36), at(0, 0.54)],
-                      np.array([0.03, 0.10, 0.095, 0.10]) * size), coat, paint.OCCLUDER, cloth)
+    canvas.paint(
+        tube(
+            [at(0.0, 0.45), at(-0.01, 0.75), at(0.02, 1.0)], np.array([0.085, 0.06, 0.045]) * size
+        ),
+        legs,
+        paint.OCCLUDER,
+        cloth,
+    )
+    canvas.paint(
+        paint.oval(at(0, 0.075), (0.05 * size, 0.07 * size)),
+        (172, 130, 106),
+        paint.OCCLUDER,
+        Look(roundness=5),
+    )
+    canvas.paint(
+        paint.oval(at(0.01, 0.055), (0.056 * size, 0.06 * size)),
+        (44, 36, 32),
+        paint.OCCLUDER,
+        Look(roundness=5),
+    )
+    canvas.paint(
+        tube(
+            [at(0, 0.15), at(0, 0.2), at(0, 0.36), at(0, 0.54)],
+            np.array([0.03, 0.10, 0.095, 0.10]) * size,
+        ),
+        coat,
+        paint.OCCLUDER,
+        cloth,
+    )

@@ -1,8 +1,8 @@
 """Shape and pose of a walking figure, in units of its height.
 
-x grows to the right of the picture, or forward for a figure seen from the side; y grows downward from
-the crown (0) to the sole (1). Index 0 is the left of the picture (far side in profile), index 1 the
-right of the picture (near side in profile).
+x grows to the right of the picture, or forward for a figure seen from the side; y grows downward
+from the crown (0) to the sole (1). Index 0 is the left of the picture (far side in profile) and
+index 1 the right of the picture (near side in profile).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BASE = {
 _BUILD = {
     "slim": (0.92, 0.84, 0.88, 0.86, 0.82),
     "average": (1.0, 1.0, 1.0, 1.0, 1.0),
-    "stout": (1.10, 1.46, 1.25, 1.22, 1.62),
+    "stout": (1.05, 1.46, 1.25, 1.20, 1.62),
 }
 
 

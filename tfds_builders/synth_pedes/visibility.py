@@ -8,13 +8,21 @@ import numpy as np
 
 from tfds_builders.synth_pedes import canvas as paint
 from tfds_builders.synth_pedes.figure import Figure
-from tfds_builders.synth_pedes.torso import HEMS
+from tfds_builders.synth_pedes.garments import HEMS
 
 Box = tuple[float, float, float, float]
 
 ENOUGH = 0.5
-MIN_PIXELS = {paint.HAIR: 70, paint.HAT: 120, paint.GLASSES: 30, paint.SHOE: 120, paint.BAG: 260,
-              paint.STRAP: 170, paint.EMBLEM: 220, paint.BOTTOM: 900}
+MIN_PIXELS = {
+    paint.HAIR: 70,
+    paint.HAT: 120,
+    paint.GLASSES: 30,
+    paint.SHOE: 120,
+    paint.BAG: 260,
+    paint.STRAP: 170,
+    paint.EMBLEM: 220,
+    paint.BOTTOM: 900,
+}
 """Pixels of a 384 x 128 picture below which a part is too small to be told."""
 
 NECK, HIP_LINE, MID_SHIN = 0.165, 0.52, 0.82
