@@ -6,7 +6,13 @@ import pytest
 
 from tfds_builders.synth_pedes import phrases
 from tfds_builders.synth_pedes.attributes import ATTRIBUTE_REGIONS, ATTRIBUTES, COLORS, REGIONS
-from tfds_builders.synth_pedes.grammar import CAPTION_WORDS, MAX_WORDS, MIN_WORDS, describe
+from tfds_builders.synth_pedes.grammar import (
+    CAPTION_WORDS,
+    MAX_WORDS,
+    MIN_WORDS,
+    describe,
+    is_describable,
+)
 from tfds_builders.synth_pedes.identities import draw_identities
 
 SPELLING = {name: color for color, names in phrases.COLOR_SYNONYMS.items() for name in names}
@@ -146,6 +152,21 @@ def test_same_randomness_gives_the_same_caption():
     values = draw_identities(1, 4)[0]
     first, second = (describe(values, set(ATTRIBUTES), np.random.default_rng(7)) for _ in range(2))
     assert first == second
+
+
+def test_whatever_shows_enough_can_be_described():
+    """Whole parts are hidden until just enough is left, also for people with few things."""
+    rng = np.random.default_rng(2)
+    tried = 0
+    for values in draw_identities(6, 200):
+        for _ in range(20):
+            hidden = rng.choice(REGIONS, size=rng.integers(1, 4), replace=False)
+            shown = {n for n, region in ATTRIBUTE_REGIONS.items() if region not in hidden}
+            shown -= {name for name in shown if rng.random() < 0.1}
+            if is_describable(values, shown):
+                assert describe(values, shown, rng).mentions <= shown
+                tried += 1
+    assert tried > 200
 
 
 def test_too_little_to_say_is_an_error():

@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import contextlib
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -14,8 +15,8 @@ import cv2
 import numpy as np
 
 from tfds_builders.synth_pedes.attributes import ATTRIBUTES, REGIONS
-from tfds_builders.synth_pedes.draw import draw_person
-from tfds_builders.synth_pedes.grammar import CAPTION_WORDS, Caption, describe
+from tfds_builders.synth_pedes.draw import Drawing, draw_person
+from tfds_builders.synth_pedes.grammar import CAPTION_WORDS, Caption, describe, is_describable
 from tfds_builders.synth_pedes.identities import (
     Shot,
     caption_rng,
@@ -53,6 +54,21 @@ def _jpeg(image: np.ndarray) -> io.BytesIO:
     return io.BytesIO(cv2.imencode(".jpg", image[:, :, ::-1], parameters)[1].tobytes())
 
 
+def _draw(seed: int, values: Mapping[str, str], shot: Shot) -> Drawing:
+    """Takes a picture, and again if too little of the person can be seen."""
+    for attempt in itertools.count():
+        drawing = draw_person(
+            values,
+            view=shot.view,
+            camera=shot.camera,
+            rng=drawing_rng(seed, shot.index, attempt),
+            size=IMAGE_SIZE,
+        )
+        if is_describable(values, drawing.shown):
+            break
+    return drawing
+
+
 def make_example(
     seed: int, split: str, person_id: int, values: Mapping[str, str], shot: Shot
 ) -> dict[str, Any]:
@@ -68,13 +84,7 @@ def make_example(
     Returns:
       The example as the builder's features expect it. It depends on nothing but the arguments.
     """
-    drawing = draw_person(
-        values,
-        view=shot.view,
-        camera=shot.camera,
-        rng=drawing_rng(seed, shot.index),
-        size=IMAGE_SIZE,
-    )
+    drawing = _draw(seed, values, shot)
     rng = caption_rng(seed, shot.index)
     captions = [describe(values, drawing.shown, rng) for _ in range(CAPTIONS_PER_IMAGE)]
     return {

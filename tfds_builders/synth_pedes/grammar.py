@@ -31,6 +31,7 @@ MAX_WORDS = 40
 CAPTION_WORDS = 64
 """Room for the regions of a caption's words."""
 
+_MIN_PARTS = 4
 _REMARK_SHARE = 0.15
 _ATTEMPTS = 500
 
@@ -147,6 +148,16 @@ def _remark(rng: np.random.Generator) -> str:
     return phrases.REMARKS[number] if said else ""
 
 
+def is_describable(values: Mapping[str, str], shown: Collection[str]) -> bool:
+    """Whether a picture shows enough things for a caption of `MIN_WORDS` words."""
+    present = [
+        part
+        for part, names in PART_ATTRIBUTES.items()
+        if any(name in shown and values[name] != "none" for name in names)
+    ]
+    return len(present) >= _MIN_PARTS
+
+
 def describe(
     values: Mapping[str, str], shown: Collection[str], rng: np.random.Generator
 ) -> Caption:
@@ -161,7 +172,8 @@ def describe(
       The caption with the region of every word and the attributes it asserts.
 
     Raises:
-      ValueError: if the picture shows too little for a caption of that length.
+      ValueError: if the picture shows too little for a caption of that length, see
+        `is_describable`.
     """
     # First of all, so that a remark can depend on neither the person nor the picture.
     remark = _remark(rng)

@@ -111,13 +111,13 @@ class Shot:
     view: str
 
 
-def _rng(seed: int, stream: int, index: int = 0) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, stream, index))))
+def _rng(seed: int, *stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *stream))))
 
 
-def drawing_rng(seed: int, image_index: int) -> np.random.Generator:
+def drawing_rng(seed: int, image_index: int, attempt: int = 0) -> np.random.Generator:
     """Randomness of one drawing: pose, light, background, crop, occlusion."""
-    return _rng(seed, _DRAW_STREAM, image_index)
+    return _rng(seed, _DRAW_STREAM, image_index, attempt)
 
 
 def caption_rng(seed: int, image_index: int) -> np.random.Generator:
