@@ -1,0 +1,178 @@
+"""One page about a run: what it is, its scores, its curves, its searches, its word attention."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+from importlib import metadata
+from typing import Any
+
+import jax
+import jinja2
+from absl import logging
+from ml_collections import ConfigDict
+
+from jaxreid import checkpoint, evaluate, exhibits, figures, logbook, retrieval, runs
+from jaxreid import config as config_lib
+
+FILE_NAME = "report.html"
+
+
+def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes ``report.html`` into the folder of a run: one file, with nothing outside it.
+
+    Shown are the best checkpoint, or the last one where nothing was validated yet, and the config's
+    test split. The same run gives the same page.
+
+    Args:
+      workdir: folder of the run.
+
+    Returns:
+      The file.
+
+    Raises:
+      ValueError: the folder is no run or has no checkpoint, or its test split is missing or has no
+        caption.
+    """
+    run = retrieval.load_run(workdir, which=_which(workdir))
+    data = runs.load_captioned(run.config, run.config.data.test_split, run.vocabulary)
+    if not len(data.tokens):
+        raise ValueError(f"{data.split.name} has no caption: there is nothing to search with.")
+    pictures = exhibits.load_pictures(run.config, run.config.data.test_split)
+    queries, drawn = exhibits.ranked_lists(run, data, pictures)
+    panels = figures.training_panels(logbook.read(workdir))
+    page = render(
+        name=f"{run.config.model.name.upper()} on {run.config.data.name}",
+        workdir=str(workdir),
+        which=run.which,
+        step=run.step,
+        facts=facts(run, data),
+        results=load_results(workdir, run.config.data.test_split),
+        panels=[
+            {theme: figures.panel_uri(panel, colors) for theme, colors in figures.THEMES.items()}
+            | {"title": panel.title, "wide": panel.wide}
+            for panel in panels
+        ],
+        queries=queries,
+        word_maps=exhibits.word_maps(run, data, drawn, pictures),
+        config=config_lib.to_json(run.config),
+    )
+    path = pathlib.Path(workdir) / FILE_NAME
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+    logging.info("%s: %.1f MB", path, len(page) / 1e6)
+    return path
+
+
+def render(**content: Any) -> str:
+    """Fills the page's template.
+
+    Args:
+      **content: its variables; a missing one is an error. Strings are escaped.
+
+    Returns:
+      HTML.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxreid"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        directions=evaluate.DIRECTIONS, list_length=exhibits.LIST_LENGTH, **content
+    )
+
+
+def _which(workdir: str | os.PathLike[str]) -> str:
+    """The best checkpoint; a run that was never validated has none, only a last one."""
+    config_lib.load(workdir)  # a folder that is no run gets its own error
+    with checkpoint.Checkpoints(workdir) as checkpoints:
+        return "last" if checkpoints.best is None and checkpoints.last is not None else "best"
+
+
+def facts(run: retrieval.Run, data: runs.Captioned) -> dict[str, str]:
+    """What a run is, in a few words each.
+
+    Args:
+      run: loaded.
+      data: the split shown.
+    """
+    config, split = run.config, data.split
+    height, width = config.data.image_size
+    sizes = jax.tree_util.tree_leaves_with_path(run.variables["params"])
+    total = sum(leaf.size for _, leaf in sizes)
+    heads = sum(leaf.size for path, leaf in sizes if "'classifier" in jax.tree_util.keystr(path))
+    checkpoint_name = "best by validation" if run.which == "best" else "the last one"
+    found = {
+        "Shown": f"{split.name}, {len(split.images):,} images, {len(split.captions):,} captions, "
+        f"{len(split.identities):,} people",
+        "Trained on": f"{config.data.name}:{config.data.train_split}, {len(run.classes):,} people, "
+        f"a vocabulary of {len(run.vocabulary):,} rows",
+        "Network": f"{_network(config.model)}, images of {height} × {width}",
+        "Parameters": f"{total - heads:,}"
+        + (f", and {heads:,} of identity classifiers for training only" if heads else ""),
+        "Training": "; ".join(_stage(stage) for stage in config.stages)
+        + f"; {config.batch_size} pairs a step, {config.dtype}, seed {config.seed}",
+        "Checkpoint": f"{checkpoint_name}, step {run.step:,}",
+        "Versions": ", ".join(f"{name} {_version(name)}" for name in ("jaxreid", "jax", "flax"))
+        + f", Python {platform.python_version()}, on {jax.default_backend()}",
+    }
+    return found
+
+
+def _network(model: ConfigDict) -> str:
+    words = [str(model.name)]
+    if "formulation" in model:
+        words.append(f"{model.formulation} formulation")
+    if "backbone" in model:
+        words.append(f"{model.backbone} backbone")
+    if model.get("part"):
+        words.append(f"{model.num_parts} parts")
+    if model.get("relation", "none") != "none":
+        words.append(f"part relations by {model.relation}")
+    return ", ".join(words)
+
+
+def _stage(stage: ConfigDict) -> str:
+    limit = f", at most {stage.max_steps:,} steps" if stage.max_steps else ""
+    epochs = f"{stage.epochs} epoch" + ("s" if stage.epochs != 1 else "")
+    return f"{epochs}{limit} of {stage.optimizer} at {stage.learning_rate:g}"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def load_results(workdir: str | os.PathLike[str], first: str) -> list[dict[str, Any]]:
+    """Reads what `jaxreid evaluate` has written about a run.
+
+    Args:
+      workdir: folder of the run.
+      first: split whose result comes first.
+
+    Returns:
+      One dictionary a file of ``eval/``; empty if nothing was evaluated.
+
+    Raises:
+      ValueError: a file is broken.
+    """
+    paths = sorted((pathlib.Path(workdir) / "eval").glob("*.json"))
+    results = []
+    for path in sorted(paths, key=lambda path: path.stem != first):
+        try:
+            result = json.loads(path.read_text())
+            missing = {*evaluate.DIRECTIONS, "num_queries", "num_gallery"} - set(result)
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{path} is no result ({error}); evaluate the run again.") from error
+        if missing:
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; evaluate the run again.")
+        results.append(result)
+    return results
