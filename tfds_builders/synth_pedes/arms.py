@@ -10,11 +10,16 @@ from tfds_builders.synth_pedes.canvas import Look, tube
 from tfds_builders.synth_pedes.figure import SKIN_LOOK, Figure, crease
 
 
+def arm_size(figure: Figure) -> float:
+    """Returns a factor for the width of arms, which change less with build than legs."""
+    return 0.45 + 0.55 * figure.shape.limb
+
+
 def draw_arm(figure: Figure, side: int, *, hand: bool = True) -> None:
     """Draws hand, bare arm and sleeve of one side."""
     pose = figure.pose
     shoulder, elbow, wrist = pose.shoulders[side], pose.elbows[side], pose.wrists[side]
-    limb = figure.shape.limb
+    limb = arm_size(figure)
     dark = 0.0 if figure.frontal or side else 0.2
     skin = cloth.darker(figure.skin, dark)
     if hand:
@@ -97,7 +102,7 @@ def _hand(figure: Figure, side: int, skin: np.ndarray) -> None:
         wrist + 0.042 * along,
         wrist + 0.056 * along,
     ]
-    outline = figure.at(tube(points, np.array([0.013, 0.017, 0.015, 0.006]) * figure.shape.limb))
+    outline = figure.at(tube(points, np.array([0.013, 0.017, 0.015, 0.006]) * arm_size(figure)))
     figure.canvas.paint(outline, skin, paint.SKIN, Look(roundness=3, relief=0.18, edge=0.3))
     thumb = tube([wrist + 0.008 * along, wrist + 0.034 * along + (0.010, 0)], [0.006, 0.004])
     figure.canvas.paint(figure.at(thumb), cloth.darker(skin, 0.12), paint.SKIN)

@@ -25,6 +25,8 @@ _SUBPIXEL_BITS = 4
 _TEXTURE_SIZE = 512
 _SLOPE_X = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32)
 _SAMPLES = 5
+_TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 _QUARTER_TURN = np.array([-1.0, 1.0])
 
 
@@ -297,8 +299,7 @@ def tube(points: Points, half_widths: Point) -> np.ndarray:
 
 def oval(center: Point, radii: Point, tilt: float = 0.0) -> np.ndarray:
     """Returns an ellipse with `radii` (x, y) turned by `tilt` radians."""
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
+    x, y = radii[0] * _CIRCLE[:, 0], radii[1] * _CIRCLE[:, 1]
     cos, sin = np.cos(tilt), np.sin(tilt)
     return np.stack([center[0] + x * cos - y * sin, center[1] + x * sin + y * cos], axis=1)
 

@@ -131,7 +131,8 @@ def draw_handbag(figure: Figure) -> None:
     wrist = figure.pose.wrists[side]
     grip = wrist + (0.0, 0.040)
     if figure.frontal:
-        grip = grip + (0.012 * picture_side(figure), 0)
+        # A stout figure's hand may be at the border, where half of the bag would be lost.
+        grip[0] = float(np.clip(grip[0] + 0.012 * picture_side(figure), -0.125, 0.125))
     wide = 0.062
     low = grip[1] + 0.130
     handle = [
@@ -222,6 +223,6 @@ def draw_shoulder_bag(figure: Figure) -> None:
 def _hip_point(figure: Figure) -> tuple[float, float]:
     side = picture_side(figure)
     if figure.frontal:
-        return side * (figure.shape.hip + 0.026), 0.455
+        return side * min(0.120, figure.shape.hip + 0.026), 0.455
     # In profile x points forward: the near side of the body, moved to the side of the picture.
     return side * figure.mirror * (figure.shape.belly + 0.022), 0.455

@@ -34,7 +34,7 @@ def draw_front_glasses(figure: Figure) -> None:
             figure.canvas.paint(oval(center, (7.0 * scale, 5.6 * scale)), ink, paint.GLASSES)
             figure.canvas.paint(
                 oval(center, (5.2 * scale, 3.9 * scale)),
-                cloth.mix(figure.skin, (228, 236, 244), 0.38),
+                cloth.mix(figure.skin, (228, 236, 244), 0.24),
                 paint.GLASSES,
             )
             figure.canvas.paint(oval(center, (1.6 * scale, 1.7 * scale)), (40, 32, 30), None)

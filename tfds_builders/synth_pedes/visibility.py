@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 
 from tfds_builders.synth_pedes import canvas as paint
@@ -58,8 +59,8 @@ class _Visible:
 
     def __init__(self, figure: Figure, complete: np.ndarray, window: Window) -> None:
         seen = figure.canvas.labels[window.rows, window.columns]
-        self._all = np.bincount(complete.ravel(), minlength=256)
-        self._seen = np.bincount(seen.ravel(), minlength=256)
+        self._all = _histogram(complete)
+        self._seen = _histogram(np.ascontiguousarray(seen))
 
     def count(self, *labels: int) -> int:
         return int(self._seen[list(labels)].sum())
@@ -71,6 +72,10 @@ class _Visible:
     def enough(self, *labels: int) -> bool:
         small = sum(MIN_PIXELS.get(label, 0) for label in labels[:1])
         return self.share(*labels) >= ENOUGH and self.count(*labels) >= small
+
+
+def _histogram(labels: np.ndarray) -> np.ndarray:
+    return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
 
 
 def shown_of(figure: Figure, complete: np.ndarray, window: Window) -> frozenset[str]:
@@ -178,14 +183,14 @@ def _pixel_box(
 ) -> Box | None:
     top, bottom = (float(figure.at((0.0, y))[1]) for y in (y0, y1))
     first, last = max(0, round(top)), min(complete.shape[0], round(bottom))
-    wanted = np.zeros(256, bool)
-    wanted[list(labels)] = True
-    mask = wanted[complete[first:last]]
-    columns = np.flatnonzero(mask.any(axis=0))
+    wanted = np.zeros(256, np.uint8)
+    wanted[list(labels)] = 1
+    mask = cv2.LUT(complete[first:last], wanted)
+    columns = np.flatnonzero(cv2.reduce(mask, 0, cv2.REDUCE_MAX))
     if not columns.size:
         return None
     if y0 < -0.5:
-        rows = np.flatnonzero(mask.any(axis=1)) + first
+        rows = np.flatnonzero(cv2.reduce(mask, 1, cv2.REDUCE_MAX)) + first
         top, bottom = float(rows[0]), float(rows[-1] + 1)
     return top, float(columns[0]), bottom, float(columns[-1] + 1)
 
