@@ -32,13 +32,11 @@ class Hit:
       picture: data URI.
       similarity: to the sentence.
       right: it shows the person described.
-      described: it is the very image that the sentence was written for.
     """
 
     picture: str
     similarity: float
     right: bool
-    described: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +151,7 @@ def ranked_lists(
     for place, caption in enumerate(chosen):
         described, pid = split.caption_image[caption], split.caption_pids[caption]
         hits = tuple(
-            Hit(pictures(index), float(score), bool(split.pids[index] == pid), index == described)
+            Hit(pictures(index), float(score), bool(split.pids[index] == pid))
             for index, score in zip(order[place], similarity[place], strict=True)
         )
         queries.append(

@@ -161,7 +161,7 @@ def panel_uri(panel: Panel, theme: Theme) -> str:
         **dict.fromkeys(("axes.edgecolor", "grid.color"), theme.grid),
     }
     with matplotlib.style.context(["default", settings]):
-        width, height = (5.5, 2.5) if panel.wide else (3.6, 2.1)
+        width, height = (4.7, 2.4) if panel.wide else (3.6, 2.1)
         left, right, bottom, top = 0.55, 0.95 if len(panel.curves) > 1 else 0.15, 0.45, 0.1
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes(

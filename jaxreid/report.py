@@ -19,6 +19,13 @@ from jaxreid import config as config_lib
 
 FILE_NAME = "report.html"
 
+COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "map": "mAP", "minp": "mINP"}
+_RESULT_FIELDS = {
+    *evaluate.DIRECTIONS,
+    *("num_queries", "num_gallery", "dataset", "split", "checkpoint", "step"),
+}
+_AGAIN = "write it again by `jaxreid evaluate`, or delete it"
+
 
 def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     """Writes ``report.html`` into the folder of a run: one file, with nothing outside it.
@@ -84,7 +91,10 @@ def render(**content: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        directions=evaluate.DIRECTIONS, list_length=exhibits.LIST_LENGTH, **content
+        directions=evaluate.DIRECTIONS,
+        columns=COLUMNS,
+        list_length=exhibits.LIST_LENGTH,
+        **content,
     )
 
 
@@ -169,10 +179,12 @@ def load_results(workdir: str | os.PathLike[str], first: str) -> list[dict[str, 
     for path in sorted(paths, key=lambda path: path.stem != first):
         try:
             result = json.loads(path.read_text())
-            missing = {*evaluate.DIRECTIONS, "num_queries", "num_gallery"} - set(result)
-        except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"{path} is no result ({error}); evaluate the run again.") from error
+            missing = _RESULT_FIELDS - set(result)
+            for direction in evaluate.DIRECTIONS:
+                missing |= set(COLUMNS) - set(result.get(direction, COLUMNS))
+        except (json.JSONDecodeError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no result ({error}); {_AGAIN}.") from error
         if missing:
-            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; evaluate the run again.")
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; {_AGAIN}.")
         results.append(result)
     return results
