@@ -6,6 +6,9 @@ Captions are sorted by length and the scan runs over a shrinking number of rows,
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -135,18 +138,35 @@ def _run_chunks(
     template: RowTemplate,
 ) -> Float[Array, "2 G R P S C"]:
     """Hidden states of sorted captions; 0 for rows that a chunk leaves out."""
-    _, groups, rows, _, streams, _ = x.shape
-    hidden = recurrent.shape[1]
-    h = jnp.zeros((DIRECTIONS, groups, rows, streams, hidden), x.dtype)
-    c = h.astype(jnp.float32)
-    outputs = []
-    for start, steps, alive in zip(template.starts, template.steps, template.rows, strict=True):
-        chunk = x[:, :, :alive, start : start + steps]
-        projected = product("dgrtsv,dvk->tdgrsk", chunk, kernel, x.dtype, x.dtype)
-        hs, h, c = _scan(projected, recurrent, h[:, :, :alive], c[:, :, :alive])
+    rows, streams = x.shape[2], x.shape[4]
+    chunks = [
+        jnp.moveaxis(x[:, :, :alive, start : start + steps], 3, 0)
+        for start, steps, alive in zip(template.starts, template.steps, template.rows, strict=True)
+    ]
+    projected = product("dgcv,dvk->dgck", _pack(chunks), kernel, x.dtype, x.dtype)
+    hidden = _recur(template, streams, projected, recurrent)
+    grid = []
+    for chunk, alive in zip(_unpack(hidden, template, streams), template.rows, strict=True):
         missing = [(0, 0)] * 3 + [(0, rows - alive)] + [(0, 0)] * 2
-        outputs.append(jnp.pad(hs, missing))
-    return jnp.moveaxis(jnp.concatenate(outputs), 0, 3)
+        grid.append(jnp.pad(chunk, missing))
+    return jnp.moveaxis(jnp.concatenate(grid), 0, 3)
+
+
+def _pack(chunks: Sequence[Array]) -> Float[Array, "2 G cells F"]:
+    """Cells of the chunks [t, 2, G, r, S, F] in one axis, so that one product serves them all."""
+    cells = [jnp.moveaxis(x, 0, 3).reshape(*x.shape[1:3], -1, x.shape[-1]) for x in chunks]
+    return jnp.concatenate(cells, axis=2)
+
+
+def _unpack(cells: Float[Array, "2 G cells F"], template: RowTemplate, streams: int) -> list[Array]:
+    """The chunks of packed cells, time first: [t, 2, G, r, S, F]."""
+    chunks, end = [], 0
+    for steps, alive in zip(template.steps, template.rows, strict=True):
+        start, end = end, end + alive * steps * streams
+        chunk = cells[:, :, start:end]
+        chunk = chunk.reshape(*chunk.shape[:2], alive, steps, streams, chunk.shape[-1])
+        chunks.append(jnp.moveaxis(chunk, 3, 0))
+    return chunks
 
 
 def _cell(z: Array, c: Array) -> tuple[Array, Array]:
@@ -156,48 +176,71 @@ def _cell(z: Array, c: Array) -> tuple[Array, Array]:
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-@jax.custom_vjp
-def _scan(z: Array, recurrent: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
-    """Run one chunk: inputs z [t, 2, G, R, S, 4C], states [2, G, R, S, C].
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _recur(
+    template: RowTemplate,
+    streams: int,
+    z: Float[Array, "2 G cells gates"],
+    recurrent: Float[Array, "2 C gates"],
+) -> Float[Array, "2 G cells C"]:
+    """Hidden states from the projected inputs of the gates.
 
     The gradient is written out because that of a plain scan adds a weight gradient of full size in
-    every time step; here it is one matrix product over all time steps.
+    every time step; here it is one matrix product over all cells (and, on a mesh, one sum over the
+    devices).
     """
-    return _scan_forward(z, recurrent, h, c)[0]
+    return _recur_forward(template, streams, z, recurrent)[0]
 
 
-def _scan_forward(z: Array, recurrent: Array, h: Array, c: Array) -> tuple[tuple, tuple]:
-    weights = recurrent.astype(h.dtype)
+def _recur_forward(
+    template: RowTemplate, streams: int, z: Array, recurrent: Array
+) -> tuple[Array, tuple]:
+    weights = recurrent.astype(z.dtype)
 
-    def step(state: tuple[Array, Array], z: Array) -> tuple[tuple[Array, Array], tuple]:
+    def step(state: tuple[Array, ...], z: Array) -> tuple[tuple[Array, ...], tuple]:
         h, c = state
         into = accumulate("dgrsh,dhk->dgrsk", h, weights)
         z = (z.astype(jnp.float32) + into).astype(z.dtype)
         new_h, new_c = _cell(z, c)
         new_h = new_h.astype(h.dtype)
-        return (new_h, new_c), (new_h, z, c)
+        return (new_h, new_c), (new_h, z, h, c)
 
-    (h_last, c_last), (hs, zs, cs) = jax.lax.scan(step, (h, c), z)
-    return (hs, h_last, c_last), (zs, cs, jnp.concatenate([h[None], hs[:-1]]), recurrent)
+    shape = (*z.shape[:2], template.rows[0], streams, recurrent.shape[1])
+    state: tuple[Array, ...] = jnp.zeros(shape, z.dtype), jnp.zeros(shape, jnp.float32)
+    saved = []
+    for chunk in _unpack(z, template, streams):
+        alive = chunk.shape[3]
+        state, out = jax.lax.scan(step, tuple(x[:, :, :alive] for x in state), chunk)
+        saved.append(out)
+    hs, zs, h_before, c_before = zip(*saved, strict=True)
+    return _pack(hs), (zs, c_before, _pack(h_before), recurrent)
 
 
-def _scan_backward(saved: tuple, grads: tuple) -> tuple[Array, Array, Array, Array]:
-    zs, cs, h_before, recurrent = saved
-    grad_hs, grad_h, grad_c = grads
-    weights = recurrent.astype(h_before.dtype)
+def _recur_backward(
+    template: RowTemplate, streams: int, saved: tuple, grad: Array
+) -> tuple[Array, Array]:
+    zs, c_before, h_before, recurrent = saved
+    weights = recurrent.astype(grad.dtype)
 
-    def step(state: tuple[Array, Array], inputs: tuple) -> tuple[tuple[Array, Array], Array]:
+    def step(state: tuple[Array, ...], inputs: tuple) -> tuple[tuple[Array, ...], Array]:
         grad_h, grad_c = state
         z, c, grad_out = inputs
         pull = jax.vjp(_cell, z, c)[1]
         grad_z, grad_c = pull((grad_h + grad_out.astype(jnp.float32), grad_c))
-        grad_h = accumulate("dgrsk,dhk->dgrsh", grad_z, weights)
-        return (grad_h, grad_c), grad_z
+        return (accumulate("dgrsk,dhk->dgrsh", grad_z, weights), grad_c), grad_z
 
-    first = grad_h.astype(jnp.float32), grad_c
-    (grad_h, grad_c), grad_zs = jax.lax.scan(step, first, (zs, cs, grad_hs), reverse=True)
-    grad_recurrent = accumulate("tdgrsh,tdgrsk->dhk", h_before, grad_zs)
-    return grad_zs, grad_recurrent, grad_h.astype(h_before.dtype), grad_c
+    grads = _unpack(grad, template, streams)
+    state: tuple[Array, ...] = (jnp.zeros(grads[-1].shape[1:], jnp.float32),) * 2
+    grad_zs = []
+    for inputs in zip(reversed(zs), reversed(c_before), reversed(grads), strict=True):
+        woken = inputs[0].shape[3] - state[0].shape[2]
+        padding = [(0, 0)] * 2 + [(0, woken)] + [(0, 0)] * 2
+        state, grad_z = jax.lax.scan(
+            step, tuple(jnp.pad(x, padding) for x in state), inputs, reverse=True
+        )
+        grad_zs.append(grad_z)
+    grad_z = _pack(grad_zs[::-1])
+    return grad_z, accumulate("dgch,dgck->dhk", h_before, grad_z)
 
 
-_scan.defvjp(_scan_forward, _scan_backward)
+_recur.defvjp(_recur_forward, _recur_backward)
