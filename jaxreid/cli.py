@@ -9,9 +9,13 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
+
+if TYPE_CHECKING:
+    from jaxreid import bench
 
 _CONFIG_HELP = "configs/FILE.py:PRESET[,VARIANT ...]; change fields by --config.FIELD=VALUE"
 
@@ -31,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and "config" not in arguments:
         _parser().error(f"{arguments.command} takes no {rest[0]!r}: it reads the run's own config")
     arguments.overrides = rest
-    _set_up(verbose=arguments.verbose)
+    # A cache would make the compile times of a measurement those of reading a file.
+    _set_up(verbose=arguments.verbose, cache=arguments.command != "bench")
     from jaxreid import train  # JAX loads here, after the environment is set up
 
     try:
@@ -77,10 +82,34 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("report", _report, "write report.html of a run")
     sub.add_argument("--workdir", required=True, help="folder of the run")
+
+    sub = command("bench", _bench_eval, "measure speed and memory here; needs no dataset")
+    _add_benches(sub.add_subparsers(dest="what", required=True, metavar="train|eval"))
     return parser
 
 
-def _set_up(*, verbose: bool) -> None:
+def _add_benches(benches: Any) -> None:
+    def bench(name: str, run: Callable[[argparse.Namespace], None], help: str):
+        sub = benches.add_parser(name, help=help, description=help, allow_abbrev=False)
+        sub.add_argument("--json", default="", metavar="FILE", help="also write the numbers here")
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = bench("train", _bench_train, "the training step of a preset, on made-up data")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=_CONFIG_HELP)
+    sub.add_argument("--batch_size", type=int, help="pairs a step; the config's by default")
+    sub.add_argument("--steps", type=int, default=0, help="timed steps; 0: as suits the device")
+    sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
+    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
+
+    sub = bench("eval", _bench_eval, "retrieval metrics, on random embeddings")
+    sub.add_argument("--queries", type=int, default=6156, help="captions")
+    sub.add_argument("--gallery", type=int, default=3074, help="images")
+    sub.add_argument("--dim", type=int, default=10240, help="width of the embeddings")
+    sub.add_argument("--repeats", type=int, default=3, help="timed calls")
+
+
+def _set_up(*, verbose: bool, cache: bool) -> None:
     """Logging to the screen, and a compilation cache that outlives the process."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain reads absl's flags
@@ -93,7 +122,7 @@ def _set_up(*, verbose: bool) -> None:
 
     from jaxreid.data.cache import default_cache_dir
 
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if cache and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
@@ -156,6 +185,29 @@ def _report(arguments: argparse.Namespace) -> None:
     from jaxreid import report
 
     print(f"Wrote {report.write_report(arguments.workdir)}")
+
+
+def _bench_train(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = _load_config(arguments.config, arguments.overrides)
+    if arguments.batch_size is not None:
+        config.batch_size = arguments.batch_size
+    sizes = {name: getattr(arguments, name) for name in ("steps", "num_ids", "vocab_size")}
+    _show(bench.bench_train(config, **sizes), arguments.json)
+
+
+def _bench_eval(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    names = ("queries", "gallery", "dim", "repeats")
+    _show(bench.bench_eval(**{name: getattr(arguments, name) for name in names}), arguments.json)
+
+
+def _show(measured: bench.Measured, path: str) -> None:
+    print(measured.table())
+    if path:
+        measured.write_json(path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Floating-point operations of a program, counted in its jaxpr, and what a device can do at most.
+
+XLA's own cost analysis counts the body of a loop once, however often it runs, which leaves out most
+of a recurrent network. Here a scan's body counts as often as it runs.
+
+Counted are matrix products and convolutions, two operations for each multiplication with its
+addition; all else is small beside them. What a convolution multiplies with padding counts, as is
+customary; the zeros that a dilated input inserts do not, so that the gradient of a strided
+convolution costs what the convolution does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+from jax.extend import core
+
+# Dense bfloat16 peak of one device in FLOP/s, as its maker states it. The first name that begins
+# the device kind counts, so longer names stand first.
+_PEAKS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+}
+# Kinds that begin like a device of the table and are something else.
+_NOT_IN_TABLE = ("TPU v4 lite", "NVIDIA H100 NVL", "NVIDIA H200 NVL")
+
+
+@dataclasses.dataclass(frozen=True)
+class FlopCount:
+    """Operations of one run of a program, over all devices.
+
+    Attributes:
+      total: floating-point operations.
+      notes: what could not be counted exactly.
+    """
+
+    total: int
+    notes: tuple[str, ...] = ()
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Dense bfloat16 peak of a device in FLOP/s.
+
+    Args:
+      device_kind: as ``jax.Device.device_kind`` has it.
+
+    Returns:
+      None where the peak is not known.
+
+    >>> peak_flops("TPU v5 lite") / 1e12
+    197.0
+    """
+    if device_kind.startswith(_NOT_IN_TABLE):
+        return None
+    return next((peak for name, peak in _PEAKS.items() if device_kind.startswith(name)), None)
+
+
+def count_flops(function: Callable[..., Any], *args: Any, **kwargs: Any) -> FlopCount:
+    """Counts the operations of a call, without running it.
+
+    Args:
+      function: traceable by JAX.
+      *args: arrays, or their ``jax.ShapeDtypeStruct``.
+      **kwargs: likewise.
+
+    >>> import jax.numpy as jnp
+    >>> count_flops(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 5))).total
+    60
+    """
+    return count_jaxpr(jax.make_jaxpr(function)(*args, **kwargs))
+
+
+def count_jaxpr(jaxpr: core.ClosedJaxpr | core.Jaxpr) -> FlopCount:
+    """Counts the operations of a jaxpr; of a conditional's branches, the dearest counts."""
+    notes: dict[str, None] = {}  # ordered, each note once
+    return FlopCount(_jaxpr_flops(jaxpr, notes), tuple(notes))
+
+
+Notes = dict[str, None]
+
+
+def _jaxpr_flops(jaxpr: core.ClosedJaxpr | core.Jaxpr, notes: Notes) -> int:
+    inner = jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
+    return sum(_equation_flops(equation, notes) for equation in inner.eqns)
+
+
+def _equation_flops(equation: core.JaxprEqn, notes: Notes) -> int:
+    name = equation.primitive.name
+    if name in _COUNTED:
+        return _COUNTED[name](equation)
+    inside = [_jaxpr_flops(jaxpr, notes) for jaxpr in _inner_jaxprs(equation.params.values())]
+    if not any(inside):
+        return 0
+    if name == "cond":
+        return max(inside)
+    if name == "while":
+        notes["a while loop's body is counted once: how often it runs is not known"] = None
+    if name == "pallas_call":
+        notes["a kernel's body is counted once, not for each block of its grid"] = None
+    return _repeats(name, equation.params) * sum(inside)
+
+
+def _inner_jaxprs(params: Iterable[Any]) -> list[core.ClosedJaxpr | core.Jaxpr]:
+    found: list[core.ClosedJaxpr | core.Jaxpr] = []
+    for value in params:
+        if isinstance(value, core.ClosedJaxpr | core.Jaxpr):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found += _inner_jaxprs(value)
+    return found
+
+
+def _repeats(name: str, params: Mapping[str, Any]) -> int:
+    if name == "scan":
+        return params["length"]
+    if name == "shard_map":  # its body is what one shard does
+        mesh = params["mesh"]
+        axes = params.get("newly_manual_axes", params.get("manual_axes", mesh.axis_names))
+        return math.prod(mesh.shape[axis] for axis in axes)
+    return 1
+
+
+def _dot_general_flops(equation: core.JaxprEqn) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    shape = _shape(equation.invars[0])
+    return 2 * _size(equation.outvars[0]) * math.prod(shape[axis] for axis in contracted)
+
+
+def _convolution_flops(equation: core.JaxprEqn) -> int:
+    """Each output sums over the window and its group's input channels: a kernel / its outputs."""
+    params, kernel = equation.params, equation.invars[1]
+    outputs = _shape(kernel)[params["dimension_numbers"].rhs_spec[0]]
+    dilated = math.prod(params["lhs_dilation"])
+    return 2 * _size(equation.outvars[0]) * (_size(kernel) // max(outputs, 1)) // dilated
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
+def _size(variable: Any) -> int:
+    return math.prod(_shape(variable))
+
+
+_COUNTED = {"dot_general": _dot_general_flops, "conv_general_dilated": _convolution_flops}

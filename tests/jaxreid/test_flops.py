@@ -1,0 +1,164 @@
+"""Operations counted in a program against those counted by hand."""
+
+import doctest
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from jaxreid import flops, registry, step
+from jaxreid.models.lstm import BiLSTM
+from tests.jaxreid import tiny
+
+
+def _shape(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _convolution(image, kernel, *, strides=(1, 1), groups=1):
+    return jax.lax.conv_general_dilated(
+        image,
+        kernel,
+        strides,
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def test_docstring_examples():
+    result = doctest.testmod(flops)
+    assert result.failed == 0
+    assert result.attempted > 0
+
+
+def test_matrix_product_with_a_batch():
+    found = flops.count_flops(
+        lambda a, b: jnp.einsum("bij,bjk->bik", a, b), _shape(7, 2, 3), _shape(7, 3, 5)
+    )
+    assert found == flops.FlopCount(2 * 7 * 2 * 3 * 5)
+
+
+def test_scan_counts_each_turn_and_nested_scans_multiply():
+    def turn(state, _):
+        return state @ state, None
+
+    def loop(state, _):
+        return jax.lax.scan(turn, state, None, length=3)
+
+    one = 2 * 4**3
+    found = flops.count_flops(lambda x: jax.lax.scan(turn, x, None, length=10), _shape(4, 4))
+    assert found.total == 10 * one
+    found = flops.count_flops(lambda x: jax.lax.scan(loop, x, None, length=5), _shape(4, 4))
+    assert found.total == 15 * one
+
+
+@pytest.mark.parametrize(("strides", "outputs"), [((1, 1), 8 * 6), ((2, 2), 4 * 3)])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_convolution_in_groups_and_its_gradients(strides, outputs, groups):
+    image, kernel = _shape(2, 8, 6, 4), _shape(3, 3, 4 // groups, 12)
+    forward = 2 * (2 * outputs * 12) * (3 * 3 * 4 // groups)
+    run = functools.partial(_convolution, strides=strides, groups=groups)
+    assert flops.count_flops(run, image, kernel).total == forward
+
+    def loss(image, kernel):
+        return run(image, kernel).sum()
+
+    for argnums, passes in ((0, 1), (1, 1), ((0, 1), 2)):
+        found = flops.count_flops(jax.grad(loss, argnums=argnums), image, kernel).total
+        # The sum's gradient needs no value of the convolution; JAX leaves it in the program.
+        assert found == (1 + passes) * forward
+
+
+def test_gradient_of_two_layers():
+    def loss(weights, x):
+        return jnp.sum(jnp.tanh(x @ weights[0]) @ weights[1])
+
+    weights, x = (_shape(4, 8), _shape(8, 3)), _shape(5, 4)
+    first, second = 2 * 5 * 4 * 8, 2 * 5 * 8 * 3
+    # Backward: two products for each layer but no gradient of x.
+    found = flops.count_flops(jax.grad(loss), weights, x)
+    assert found.total == 2 * first + 3 * second
+
+
+def test_branches_count_the_dearest_and_loops_of_unknown_length_once():
+    def branches(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
+
+    found = flops.count_flops(branches, _shape(4, 4))
+    assert found == flops.FlopCount(2 * 2 * 4**3)
+
+    def loop(x):
+        return jax.lax.while_loop(lambda x: x[0, 0] > 0, lambda x: x @ x, x)
+
+    found = flops.count_flops(loop, _shape(4, 4))
+    assert found.total == 2 * 4**3
+    assert "while loop" in found.notes[0]
+
+
+def test_programs_inside_programs():
+    @jax.custom_vjp
+    def square(x):
+        return x @ x
+
+    square.defvjp(lambda x: (x @ x, x), lambda x, grad: (grad @ x.T + x.T @ grad,))
+    one = 2 * 4**3
+    x = _shape(4, 4)
+    assert flops.count_flops(square, x).total == one
+    assert flops.count_flops(jax.jit(jax.jit(square)), x).total == one
+    assert flops.count_flops(jax.jit(jax.grad(lambda x: square(x).sum())), x).total == 3 * one
+    assert flops.count_flops(jax.checkpoint(lambda x: x @ x), x).total == one
+
+
+def test_shards_add_up():
+    mesh = tiny.mesh(4)
+    rows = PartitionSpec(("data", "model"))
+    sharded = jax.shard_map(jnp.matmul, mesh=mesh, in_specs=(rows, PartitionSpec()), out_specs=rows)
+    assert flops.count_flops(sharded, _shape(8, 3), _shape(3, 5)).total == 2 * 8 * 3 * 5
+
+
+def test_lstm_pass_of_a_hundred_tokens():
+    """Two directions; each token meets an input and a recurrent matrix of four gates."""
+    width, hidden, length = 512, 2048, 100
+    model = BiLSTM(hidden)
+    x, lengths = _shape(1, length, 1, width), jax.ShapeDtypeStruct((1,), jnp.int32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x, lengths)
+    found = flops.count_flops(model.apply, variables, x, lengths)
+    assert found.total == 2 * 2 * length * (width + hidden) * 4 * hidden
+    assert found.total == pytest.approx(8.4e9, rel=0.01)
+
+
+def test_full_size_image_forward_is_that_of_resnet50():
+    """4.1 G multiply-adds at 224 x 224 (He et al., Table 1) are 8.0 GFLOP at 384 x 128."""
+    config = tiny.get_config("cuhk_pedes,baseline")
+    model = registry.build_model(config, vocab_size=100, num_classes=10)
+    variables = jax.eval_shape(functools.partial(step.init_variables, config, model))
+    encode = functools.partial(model.apply, method="encode_image")
+    found = flops.count_flops(encode, variables, _shape(1, 384, 128, 3))
+    assert found.total == pytest.approx(8.0e9, rel=0.02)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H200", 989e12),
+        ("TPU v4", 275e12),
+        ("TPU v5 lite", 197e12),
+        ("TPU v5p", 459e12),
+        ("TPU v6 lite", 918e12),
+        ("TPU v4 lite", None),
+        ("cpu", None),
+    ],
+)
+def test_peaks(kind, peak):
+    assert flops.peak_flops(kind) == (peak if peak is None else pytest.approx(peak))
+
+
+def test_a_program_without_products_costs_nothing():
+    assert flops.count_flops(jnp.sort, np.zeros(8)).total == 0
