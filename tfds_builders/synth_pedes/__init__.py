@@ -1,0 +1,1 @@
+"""synth_pedes: see README.md."""

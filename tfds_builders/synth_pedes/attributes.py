@@ -50,7 +50,7 @@ REGIONS: tuple[str, ...] = ("head", "torso", "legs", "feet", "bag")
 """Regions that have a box in every picture that shows them (``bag`` only when carried)."""
 
 WORD_REGIONS: tuple[str, ...] = ("head", "torso", "legs", "feet")
-"""Body regions: their words count for word-part accuracy. A bag has no fixed place, so it does not."""
+"""Body regions: their words count for word-part accuracy. A bag has no fixed place."""
 
 ATTRIBUTE_REGIONS: dict[str, str | None] = {
     "person": None,
