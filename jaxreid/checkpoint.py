@@ -75,6 +75,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             if score is None:
                 return
+            self.wait()  # or its files would be removed while they are written
             self._manager.delete(step)  # same arrays, now with their score
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(variables),

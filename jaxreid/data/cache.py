@@ -7,11 +7,12 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -49,26 +50,37 @@ def cached_images(
       num_images: N.
       size: (height, width) in pixels.
       key: everything that changes the pixels: dataset, version, split, fingerprint of the files.
-      cache_dir: local folder for the caches of all splits.
+      cache_dir: local folder for the caches of all splits; ``~`` is expanded.
 
     Returns:
       [N, H, W, 3] uint8 memory map, read only.
 
     Raises:
       ValueError: an image cannot be decoded (all broken ones counted, the first five named).
-      OSError: the folder cannot be written.
+      OSError: the folder cannot be written, knows no locks, or is full.
     """
     full_key = {**key, "size": list(size), "decoder": DECODER_VERSION, "images": num_images}
     digest = hashlib.sha256(json.dumps(full_key, sort_keys=True).encode()).hexdigest()[:20]
-    folder = pathlib.Path(cache_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(cache_dir).expanduser()
     path = folder / f"{digest}.npy"
     if not path.exists():
-        with _locked(folder / f"{digest}.lock"):
+        with _usable(folder), _locked(folder / f"{digest}.lock"):
             if not path.exists():
                 _decode_all(read, num_images, size, path)
                 path.with_suffix(".json").write_text(json.dumps(full_key, indent=2))
     return np.load(path, mmap_mode="r")
+
+
+@contextlib.contextmanager
+def _usable(folder: pathlib.Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise OSError(
+            f"the cache of decoded images cannot be written to {folder} ({error}). Name a local "
+            "folder with room that you may write to in config.data.cache_dir."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -85,26 +97,48 @@ def _decode_all(
     path: pathlib.Path,
 ) -> None:
     cv2.setNumThreads(1)  # the pool below is the parallelism
+    temporary = path.with_suffix(".partial")
+    temporary.unlink(missing_ok=True)  # of a killed build
     needed = num_images * size[0] * size[1] * 3
     free = shutil.disk_usage(path.parent).free
     if needed > free:
-        raise OSError(
-            f"the cache of decoded images needs {needed / 2**30:.1f} GiB in {path.parent}, which "
-            f"has {free / 2**30:.1f} GiB free. Free some, or name another folder in "
-            "config.data.cache_dir."
-        )
-    temporary = path.with_suffix(".partial")
-    images = np.lib.format.open_memmap(
-        temporary, mode="w+", dtype=np.uint8, shape=(num_images, *size, 3)
-    )
+        raise OSError(f"{needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free")
+    try:
+        with temporary.open("wb") as file:
+            problems = _fill(file, read, num_images, size)
+            file.flush()
+            os.fsync(file.fileno())
+        if problems:
+            shown = "\n  ".join(sorted(problems)[:5])
+            raise ValueError(f"{len(problems)} of {num_images} images are broken:\n  {shown}")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fill(
+    file: BinaryIO,
+    read: Callable[[int], tuple[str, bytes]],
+    num_images: int,
+    size: tuple[int, int],
+) -> list[str]:
+    """Writes a NumPy file of all images; returns what is wrong with those that are broken."""
+    shape = (num_images, *size, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    file.flush()
+    begin, each = file.tell(), math.prod(shape[1:])
     problems: list[str] = []
 
     def fill(index: int) -> None:
         name, data = read(index)
         try:
-            images[index] = decode.decode_image(data, size, name=name)
+            image = decode.decode_image(data, size, name=name)
         except ValueError as error:
             problems.append(str(error))
+        else:
+            # Through a memory map, a full disk or a quota would kill the process without a word.
+            os.pwrite(file.fileno(), image.tobytes(), begin + index * each)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, num_images, _CHUNK):
@@ -112,9 +146,4 @@ def _decode_all(
             logging.log_every_n_seconds(
                 logging.INFO, "decoding images: %d of %d", 10, start, num_images
             )
-    if problems:
-        temporary.unlink()
-        shown = "\n  ".join(sorted(problems)[:5])
-        raise ValueError(f"{len(problems)} of {num_images} images are broken:\n  {shown}")
-    images.flush()
-    temporary.replace(path)
+    return problems

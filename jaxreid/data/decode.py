@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_SCAN = 0xDA
 
 
 def decode_image(data: bytes, size: tuple[int, int], *, name: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -26,10 +27,13 @@ def decode_image(data: bytes, size: tuple[int, int], *, name: str) -> UInt8[np.n
     Raises:
       ValueError: the bytes are no complete image.
     """
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[-1024:]:
+    if data.startswith(_JPEG_START) and _is_cut_off(data):
         # OpenCV would fill the missing rows with grey and say nothing.
         raise ValueError(_broken(name, data, "a JPEG cut off before its end marker"))
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    except cv2.error as error:
+        raise ValueError(_broken(name, data, f"OpenCV says {error}")) from error
     if image is None:
         raise ValueError(_broken(name, data, "not an image that OpenCV can read"))
     height, width = size
@@ -38,6 +42,23 @@ def decode_image(data: bytes, size: tuple[int, int], *, name: str) -> UInt8[np.n
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=method)
+
+
+def _is_cut_off(jpeg: bytes) -> bool:
+    """Whether a JPEG has no end marker behind the start of its first scan.
+
+    Those before it belong to thumbnails; cameras append data of their own behind it.
+    """
+    position = 2
+    while jpeg[position : position + 1] == b"\xff" and position + 4 <= len(jpeg):
+        marker = jpeg[position + 1]
+        if marker == _JPEG_SCAN:
+            break
+        if marker == 0xFF:  # padding
+            position += 1
+        else:
+            position += 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    return _JPEG_END not in jpeg[position:]
 
 
 def _broken(name: str, data: bytes, what: str) -> str:

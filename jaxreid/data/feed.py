@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jaxtyping import Int
 
@@ -54,10 +55,7 @@ class Feed:
         """Yields (batch on the devices, lengths of its captions [B*T]) of steps start .. stop-1."""
         for host in self._host_batches(start, stop):
             lengths = self.tokens_lengths[host["caption"]].reshape(-1)
-            yield (
-                {key: jax.device_put(value, self._sharding) for key, value in host.items()},
-                (lengths),
-            )
+            yield {key: _put(value, self._sharding) for key, value in host.items()}, lengths
 
     def _host_batches(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         if self._images is None:
@@ -110,14 +108,21 @@ def make_feed(
     host_arrays = {"tokens": tokens, "lengths": lengths, "labels": split.labels}
     if kind == "device":
         host_arrays["images"] = split.images
-    resident = {key: jax.device_put(value, replicated) for key, value in host_arrays.items()}
+    resident = {key: _put(value, replicated) for key, value in host_arrays.items()}
     return Feed(
         kind, resident, sampler, lengths, split.images if kind == "host" else None, by_batch
     )
 
 
+def _put(value: np.ndarray, place: NamedSharding) -> jax.Array:
+    # Every host holds the same value; `jax.device_put` would have them compare it at each call.
+    return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
+
+
 def _choose(needed: int, replicated: NamedSharding) -> str:
     free, what = _free_memory(replicated)
+    # All hosts run one program, so the shortest of memory decides for all.
+    free = float(np.min(multihost_utils.process_allgather(np.float32(free))))
     kind = "device" if needed <= _RESIDENT_SHARE * free else "host"
     logging.info(
         "feed: %s (images take %.2f GiB, each %s has %.2f GiB free, a quarter of it is allowed)",
@@ -129,7 +134,7 @@ def _choose(needed: int, replicated: NamedSharding) -> str:
     return kind
 
 
-def _free_memory(sharding: NamedSharding) -> tuple[int, str]:
+def _free_memory(sharding: NamedSharding) -> tuple[float, str]:
     devices = sharding.mesh.local_devices
     if devices[0].platform == "cpu":  # every virtual device takes its copy from the same memory
         return psutil.virtual_memory().available // len(devices), "CPU device"

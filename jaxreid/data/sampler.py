@@ -56,9 +56,13 @@ class PairSampler:
         seed: int,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it takes 1 or more.")
+            raise ValueError(f"config.batch_size is {batch_size}; it takes 1 or more.")
         if captions_per_pair not in (1, 2):
-            raise ValueError(f"captions_per_pair is {captions_per_pair}; it takes 1 or 2.")
+            raise ValueError(
+                f"config.data.captions_per_pair is {captions_per_pair}; it takes 1 or 2."
+            )
+        if seed < 0:
+            raise ValueError(f"config.seed is {seed}; it takes 0 or more.")
         if not len(caption_image):
             raise ValueError("the training split has no caption; training needs at least one.")
         self.batch_size = batch_size

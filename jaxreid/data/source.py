@@ -19,6 +19,8 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxreid.data import cache
 
+_FILE_FORMAT = "array_record"  # the one that TFDS can read at random, and without TensorFlow
+
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
@@ -137,16 +139,18 @@ def find_builder(
     if register:
         try:
             importlib.import_module(register)
-        except ImportError as error:
+        except (ImportError, TypeError, ValueError) as error:
             raise ValueError(
                 f"config.data.register = {register!r} cannot be imported ({error}). It names the "
                 "package that registers dataset builders; install it, or leave the field empty."
             ) from error
     try:
-        return tfds.builder(name, data_dir=os.path.expanduser(data_dir), file_format="array_record")
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        return tfds.builder(name, data_dir=os.path.expanduser(data_dir))
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+        unknown = isinstance(error, tfds.core.DatasetNotFoundError)
+        reason = "no builder has this name" if unknown else str(error).split("\n", 1)[0]
         raise ValueError(
-            f"config.data.name is {name!r}, which no builder has. {register or 'No package'} "
+            f"config.data.name is {name!r}: {reason}. {register or 'No package'} "
             f"(config.data.register) offers: {', '.join(_offered(register)) or 'none'}."
         ) from error
 
@@ -171,10 +175,22 @@ def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[
       manual_dir: folder of the licensed files; a set that draws itself needs none.
 
     Raises:
-      ValueError: the set is made from licensed files and no folder is given.
+      ValueError: the set is made from licensed files and no folder is given, its folder holds
+        something else, or it cannot be written.
     """
-    if builder.data_path.exists():
+    if (builder.data_path / "dataset_info.json").exists():
+        found = builder.info.file_format
+        if found is None or found.value != _FILE_FORMAT:
+            raise ValueError(
+                f"{builder.data_path} holds {found and found.value} files; only {_FILE_FORMAT} is "
+                "read. Remove that folder, or name another one in config.data.data_dir."
+            )
         return
+    if builder.data_path.exists():  # TFDS would take it for the dataset
+        raise ValueError(
+            f"{builder.data_path} exists but holds no finished dataset (no dataset_info.json). "
+            "Remove that folder, or name another one in config.data.data_dir."
+        )
     if getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None) and not manual_dir:
         raise ValueError(
             f"dataset {builder.info.full_name!r} is not built in {builder.data_path}. It is made "
@@ -185,7 +201,14 @@ def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[
     config = tfds.download.DownloadConfig(
         manual_dir=os.path.expanduser(manual_dir) if manual_dir else None
     )
-    builder.download_and_prepare(download_config=config, file_format="array_record")
+    try:
+        builder.info.set_file_format(_FILE_FORMAT, override=True)
+        builder.download_and_prepare(download_config=config)
+    except OSError as error:
+        raise ValueError(
+            f"dataset {builder.info.full_name!r} cannot be built in {builder.data_path} ({error}). "
+            "config.data.data_dir names the folder to build in."
+        ) from error
 
 
 def _to_split(
