@@ -1,6 +1,7 @@
 """The Bi-LSTM against a slow loop, and the inertness of padding."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -165,6 +166,24 @@ def test_bfloat16_stays_near_float32(encode, params, words):
     assert out.dtype == jnp.bfloat16
     full = encode(params, words, LENGTHS, TEMPLATE)
     np.testing.assert_allclose(out.astype(jnp.float32), full, atol=0.03)
+
+
+def test_sorting_never_crosses_devices(params, words, gradients):
+    """On a mesh, only the gradients of the weights are summed over the devices, once."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.NamedSharding(mesh, jax.P("data"))
+    arguments = (
+        jax.device_put(params, jax.NamedSharding(mesh, jax.P())),
+        *jax.device_put((words, LENGTHS), rows),
+    )
+    compiled = gradients.lower(*arguments, GROUPED).compile()
+    program = compiled.as_text()
+    assert len(re.findall(r"\ball-reduce\(", program)) == 1
+    assert not re.search(r"\b(all-gather|all-to-all|collective-permute)\(", program)
+    expected = gradients(params, words, LENGTHS)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6), compiled(*arguments), expected
+    )
 
 
 @pytest.mark.parametrize(
