@@ -14,6 +14,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from jaxreid.typing import PyTree
 
 WHICH = ("best", "last")
+FOLDER = "checkpoints"
 
 
 class Checkpoints:
@@ -28,7 +29,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike[str], *, create: bool = False) -> None:
-        self.directory = pathlib.Path(workdir).resolve() / "checkpoints"
+        self.directory = pathlib.Path(workdir).resolve() / FOLDER
         if not create and not self.directory.is_dir():
             raise ValueError(
                 f"{str(workdir)!r} holds no checkpoints; --workdir takes the folder of a run that "

@@ -43,6 +43,6 @@ def load(workdir: str | os.PathLike[str]) -> tuple[str, ...]:
         return tuple(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}). It belongs to a run's folder; start the run again "
-            "with the same command to have it written."
+            f"{path} cannot be read ({error}). Every run's folder holds this file from its first "
+            "step on: restore it from a copy, or train anew in another folder."
         ) from error

@@ -21,7 +21,6 @@ FREE_FIELDS = (
     "data.feed",
     "log_every_steps",
     "checkpoint_every_steps",
-    "compilation_cache_dir",
 )
 
 Change = Callable[[ConfigDict], None]
@@ -43,7 +42,7 @@ def from_presets(
       datasets: preset name -> change.
       variants: name -> change, applied in the order given; ``runlocal``, a smoke run, is always
         offered and applied last.
-      small: shrinks the network; part of ``runlocal``.
+      small: shrinks the network and, where it can, the data; part of ``runlocal``.
 
     Raises:
       ValueError: an unknown name.
@@ -71,6 +70,7 @@ def from_presets(
 def _runlocal(config: ConfigDict, small: Change) -> None:
     """Shrinks any experiment to a smoke run: tiny network, small images, a few steps."""
     small(config)
+    config.runlocal = True
     config.batch_size = 16
     config.eval.batch_size = 64
     config.data.image_size = (96, 32)
@@ -111,9 +111,12 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
             "a run that `jaxreid train` has written."
         )
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text())))
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error}); restore it from a copy.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no fields; restore it from a copy.")
+    return ConfigDict(_tuples(content))
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

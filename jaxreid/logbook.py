@@ -24,13 +24,14 @@ class Logbook:
 
     def __init__(self, workdir: str | os.PathLike[str], *, step: int = 0) -> None:
         self.path = pathlib.Path(workdir) / FILE_NAME
-        kept = [line for line in read(workdir) if line["step"] <= step]
+        lines = read(workdir)
+        kept = [line for line in lines if line["step"] <= step]
         temporary = self.path.with_suffix(".partial")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)
         self._file = self.path.open("a", buffering=1)
         self._board = tensorboardX.SummaryWriter(
-            str(pathlib.Path(workdir) / "tensorboard"), purge_step=step + 1 if kept else None
+            str(pathlib.Path(workdir) / "tensorboard"), purge_step=step + 1 if lines else None
         )
 
     def write(self, step: int, scalars: Mapping[str, float], **more: Any) -> None:

@@ -26,7 +26,7 @@ def learning_rate(
       decay_factor: to multiply by each time.
       steps_per_epoch: steps of one epoch.
     """
-    boundaries = {int(epoch) * steps_per_epoch: float(decay_factor) for epoch in decay_epochs}
+    boundaries = {round(epoch * steps_per_epoch): float(decay_factor) for epoch in decay_epochs}
     return optax.piecewise_constant_schedule(rate, boundaries)
 
 
@@ -57,17 +57,22 @@ def make_optimizer(
       A transformation whose step count starts at this stage's first step.
 
     Raises:
-      ValueError: an unknown optimiser, or a pattern that matches no parameter.
+      ValueError: an unknown optimiser, a weight decay that it would not apply, or a pattern that
+        is no regular expression or matches no parameter.
     """
     schedule = stage_schedule(stage, steps_per_epoch)
     if stage["optimizer"] not in OPTIMIZERS:
         raise ValueError(
             f"stage.optimizer is {stage['optimizer']!r}; it takes one of {', '.join(OPTIMIZERS)}."
         )
-    labels = _labels(stage["rates"], tuple(stage["frozen"]), params)
-    rules = {
-        f"x{factor}": _rule(stage, schedule, factor) for factor in {1.0, *stage["rates"].values()}
-    }
+    if stage["optimizer"] == "adam" and stage["weight_decay"]:
+        raise ValueError(
+            f"stage.weight_decay is {stage['weight_decay']!r}, which adam does not apply; set it "
+            "to 0, or stage.optimizer to sgd."
+        )
+    rates = {pattern: float(factor) for pattern, factor in stage["rates"].items()}
+    labels = _labels(rates, tuple(stage["frozen"]), params)
+    rules = {f"x{factor}": _rule(stage, schedule, factor) for factor in {1.0, *rates.values()}}
     return optax.partition({**rules, "frozen": optax.set_to_zero()}, labels)
 
 
@@ -86,30 +91,28 @@ def _rule(
 
 
 def _labels(rates: Mapping[str, float], frozen: Sequence[str], params: PyTree) -> PyTree:
-    unused = {*rates, *frozen}
-
-    def label(path: tuple[object, ...], leaf: object) -> str:
-        del leaf
-        name = sharding.path_name(path)
-        for pattern in frozen:
-            if re.search(pattern, name):
-                unused.discard(pattern)
-                return "frozen"
-        for pattern, factor in rates.items():
-            if re.search(pattern, name):
-                unused.discard(pattern)
-                return f"x{factor}"
-        return "x1.0"
-
-    labels = jax.tree_util.tree_map_with_path(label, params)
+    groups = [(pattern, "frozen") for pattern in frozen]
+    groups += [(pattern, f"x{factor}") for pattern, factor in rates.items()]
+    compiled = [(_pattern(pattern), group) for pattern, group in groups]
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    names = [sharding.path_name(path) for path, _ in paths]
+    unused = sorted({p.pattern for p, _ in compiled if not any(map(p.search, names))})
     if unused:
-        known = sorted({sharding.path_name(path).split("/")[0] for path, _ in _leaves(params)})
         raise ValueError(
-            f"stage.rates or stage.frozen names {sorted(unused)}, which match no parameter. "
-            f"Parameters begin with: {', '.join(known)}."
+            f"stage.rates or stage.frozen names {unused}, which match no parameter. "
+            f"Parameters begin with: {', '.join(sorted({n.split('/')[0] for n in names}))}."
         )
-    return labels
+    found = [
+        next((group for pattern, group in compiled if pattern.search(name)), "x1.0")
+        for name in names
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), found)
 
 
-def _leaves(tree: PyTree) -> list[tuple[tuple[Any, ...], Any]]:
-    return jax.tree_util.tree_flatten_with_path(tree)[0]
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(
+            f"stage.rates or stage.frozen names {text!r}, which is no regular expression ({error})."
+        ) from error

@@ -24,13 +24,17 @@ def build_model(config: ConfigDict, *, vocab_size: int, num_classes: int) -> nn.
       num_classes: training identities.
 
     Raises:
-      ValueError: no such network, or a field it does not know.
+      ValueError: no such network or compute type, or a field it does not know.
     """
+    try:
+        dtype = jnp.dtype(config.dtype)
+    except TypeError as error:
+        raise ValueError(
+            f"config.dtype is {config.dtype!r}; it takes float32 or bfloat16."
+        ) from error
     fields = _without_name(config.model)
     module = _module("models", config.model.name, "config.model.name")
-    return module.build(
-        fields, vocab_size=vocab_size, num_classes=num_classes, dtype=jnp.dtype(config.dtype)
-    )
+    return module.build(fields, vocab_size=vocab_size, num_classes=num_classes, dtype=dtype)
 
 
 def build_objective(config: ConfigDict) -> Objective:
@@ -47,14 +51,18 @@ def _module(kind: str, name: str, field: str) -> Any:
     """Imports ``jaxreid.<kind>.<name>``, or a module of somebody else's by its full path."""
     path = name if "." in name else f"jaxreid.{kind}.{name}"
     try:
-        return importlib.import_module(path)
+        module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        if error.name != path:
+        # Another module that this one imports: its absence is no misspelt config.
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
+        module = None
+    if not hasattr(module, "build"):
         raise ValueError(
-            f"{field} is {name!r}, and there is no module {path}. Take the name of a file in "
-            f"jaxreid/{kind}/, or the dotted path of a module of your own that has build()."
-        ) from error
+            f"{field} is {name!r}, and there is no module {path} that has build(). Take the name "
+            f"of a file in jaxreid/{kind}/, or the dotted path of a module of your own."
+        )
+    return module
 
 
 def _without_name(fields: ConfigDict) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from jaxreid import classes, text
+from jaxreid import checkpoint, classes, logbook, text
 from jaxreid import config as config_lib
 from jaxreid.data import source
 
@@ -90,6 +90,8 @@ class RunData:
 def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     """Makes the folder of a run, or checks that it is this run's.
 
+    What a command left behind that failed before its first step is replaced.
+
     Args:
       config: of the run to start or to go on with.
       workdir: its folder.
@@ -108,7 +110,7 @@ def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
             f"--workdir {str(workdir)!r} cannot be written ({error.strerror}). Name a folder on a "
             "disk with room that you may write to."
         ) from error
-    if (folder / config_lib.FILE_NAME).exists():
+    if _has_begun(folder) and (folder / config_lib.FILE_NAME).exists():
         changed = config_lib.differences(config_lib.load(folder), config)
         if changed:
             listed = "\n  ".join(changed)
@@ -117,6 +119,11 @@ def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
                 "with the config it was started with, or name another folder for a new run."
             )
     config_lib.save(config, folder)
+
+
+def _has_begun(folder: pathlib.Path) -> bool:
+    """Whether a run has trained in this folder: it wrote a line or a checkpoint."""
+    return bool(logbook.read(folder)) or any((folder / checkpoint.FOLDER).glob("[0-9]*"))
 
 
 def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunData:
@@ -136,7 +143,7 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
     names = classes.class_names(config.data.name, train)
     folder = pathlib.Path(workdir)
     path = folder / VOCABULARY_FILE
-    if path.exists() and (text.Vocabulary.from_json(path), classes.load(folder)) != (
+    if _has_begun(folder) and (text.Vocabulary.from_json(path), classes.load(folder)) != (
         vocabulary,
         names,
     ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxreid.models.layers import CLASS_MULTIPLE
 from jaxreid.typing import PyTree
 
 BATCH_AXES = ("data", "model")
@@ -31,6 +32,11 @@ def make_mesh(model: int = 1) -> Mesh:
         raise ValueError(
             f"config.mesh.model is {model}, which does not divide the {count} devices here. Take a "
             "divisor of them, or 1 for whole classifiers on each."
+        )
+    if CLASS_MULTIPLE % model:
+        raise ValueError(
+            f"config.mesh.model is {model}; classes are padded to a multiple of {CLASS_MULTIPLE}, "
+            "so it takes a power of two up to that."
         )
     return jax.make_mesh((count // model, model), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
 

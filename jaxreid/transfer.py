@@ -61,7 +61,12 @@ def start_from(config: ConfigDict, data: runs.RunData, variables: PyTree) -> PyT
     """
     if not config.init_from:
         return variables
-    source = retrieval.load_run(config.init_from)
+    try:
+        source = retrieval.load_run(config.init_from)
+    except ValueError as error:
+        raise ValueError(
+            f"config.init_from is {config.init_from!r}, which cannot be loaded: {error}"
+        ) from error
     words = [source.vocabulary.word(row) for row in range(len(source.vocabulary))]
     new_words = [data.vocabulary.word(row) for row in range(len(data.vocabulary))]
     started, fit = fit_variables(
