@@ -168,7 +168,7 @@ def make_train_step(
             state.params
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        scalars = {"loss": loss, "grad_norm": optax.global_norm(grads), **parts}
+        scalars = {"loss": loss, "grad_norm": optax.tree.norm(grads), **parts}
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -348,9 +348,36 @@ def unit(x: Float[Array, "... D"], epsilon: float = 1e-12) -> Float[Array, "... 
     return jnp.where(present, x * jax.lax.rsqrt(jnp.where(present, square, 1.0)), 0.0)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def peak(x: Float[Array, " ..."], axis: int) -> Float[Array, " ..."]:
+    """Maximum along one axis; its gradient goes to the first place that holds it.
+
+    The gradient of `jnp.max` looks for the maximum by comparing again, which gives 0 / 0 where a
+    compiler computes x a second time and rounds otherwise. Here the place is remembered, which also
+    spares keeping x for the backward pass.
+    """
+    return jnp.max(x, axis)
+
+
+def _peak_forward(x: Array, axis: int) -> tuple[Array, tuple[Array, int]]:
+    return jnp.max(x, axis), (jnp.argmax(x, axis), x.shape[axis])
+
+
+def _peak_backward(axis: int, saved: tuple[Array, int], grad: Array) -> tuple[Array]:
+    place, size = saved
+    place, grad = jnp.expand_dims(place, axis), jnp.expand_dims(grad, axis)
+    shape = [1] * grad.ndim
+    shape[axis] = size
+    here = jnp.arange(size, dtype=place.dtype).reshape(shape) == place
+    return (jnp.where(here, grad, jnp.zeros_like(grad)),)
+
+
+peak.defvjp(_peak_forward, _peak_backward)
+
+
 def masked_max(x: Float[Array, "N L ..."], lengths: Int[Array, " N"]) -> Float[Array, "N ..."]:
     """Maximum over the first lengths[n] of L entries; 0 where there is none."""
     valid = jnp.arange(x.shape[1]).reshape(1, -1) < lengths.reshape(-1, 1)
     valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
-    peak = jnp.max(jnp.where(valid, x, jnp.finfo(x.dtype).min), axis=1)
-    return jnp.where((lengths > 0).reshape(-1, *[1] * (x.ndim - 2)), peak, jnp.zeros_like(peak))
+    most = peak(jnp.where(valid, x, jnp.finfo(x.dtype).min), 1)
+    return jnp.where((lengths > 0).reshape(-1, *[1] * (x.ndim - 2)), most, jnp.zeros_like(most))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxreid.models.layers import Classifier, masked_max
+from jaxreid.models.layers import Classifier, masked_max, peak
 from jaxreid.models.lstm import BiLSTM, RowTemplate
 from jaxreid.models.resnet import ResNet
 from jaxreid.models.ssan_heads import BRANCHES, Heads, WordAttention
@@ -214,7 +214,7 @@ class SSAN(nn.Module):
           [B, D]; "alpha" [B, K, K] with MV-NLN; "map", the backbone's final map [B, h, w, C].
         """
         feature_map, _ = self.image_net(images, use_running_average=not train)
-        batch, rows, columns, width = feature_map.shape
+        batch, rows, _, width = feature_map.shape
         pooled_parts = None
         if self.part:
             if rows % self.num_parts:
@@ -223,9 +223,10 @@ class SSAN(nn.Module):
                     f"images with {images.shape[1]} rows: choose a divisor of {rows}, other image "
                     "sizes, or last_stride=1."
                 )
-            strips = feature_map.reshape(batch, self.num_parts, -1, columns, width)
-            pooled_parts = jnp.max(strips, axis=(2, 3))
-        pooled = jnp.max(feature_map, axis=(1, 2))
+            pooled_parts = peak(feature_map.reshape(batch, self.num_parts, -1, width), 2)
+            pooled = peak(pooled_parts, 1)
+        else:
+            pooled = peak(feature_map.reshape(batch, -1, width), 1)
         feats = self.heads(pooled, pooled_parts, modality="image", train=train)
         return {**feats, "map": feature_map}
 
