@@ -52,22 +52,26 @@ class Timing:
         return f"{self.median:.4g} (min {self.min:.4g}, max {self.max:.4g}, {self.count} samples)"
 
 
-def time_calls(function: Callable[[], Any], *, repeats: int, warm_up: int = 1) -> Timing:
+def time_in_turns(
+    functions: Mapping[str, Callable[[], Any]], *, repeats: int, warm_up: int = 1
+) -> dict[str, Timing]:
     """Times calls one by one, each until its results are there.
 
+    The functions take turns, so that whatever else the machine does slows all of them alike.
+
     Args:
-      function: called without arguments; may return arrays that are still being computed.
-      repeats: calls that count.
-      warm_up: calls before, which compile and fill caches.
+      functions: by name; called without arguments, may return arrays still being computed.
+      repeats: calls of each that count.
+      warm_up: calls of each before, which compile and fill caches.
     """
-    for _ in range(warm_up):
-        jax.block_until_ready(function())
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function())
-        seconds.append(time.perf_counter() - start)
-    return Timing.of(seconds)
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(-warm_up, repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: Timing.of(samples) for name, samples in seconds.items()}
 
 
 class HostMemory:

@@ -22,6 +22,7 @@ def trained():
     config = tiny.get_config("cuhk_pedes,baseline,runlocal")
     config.model.update({"width": 4, "global_dim": 8, "word_dim": 8, "remat": True})
     config.data.update({"max_tokens": 16, "length_templates": 1, "image_size": (32, 16)})
+    config.data.feed = "device"
     jax.config.update("jax_disable_most_optimizations", True)  # it need not run fast
     try:
         return bench.bench_train(config, steps=3, num_ids=20, vocab_size=30)
@@ -133,11 +134,12 @@ def test_unit_vectors_have_unit_length():
     assert vectors.dtype == np.float32
 
 
-def test_calls_are_timed_after_warming_up():
+def test_calls_take_turns_and_are_timed_after_warming_up():
     calls = []
-    timing = measure.time_calls(lambda: calls.append(1), repeats=3, warm_up=2)
-    assert len(calls) == 5
-    assert timing.count == 3
+    functions = {name: lambda name=name: calls.append(name) for name in "ab"}
+    timings = measure.time_in_turns(functions, repeats=3, warm_up=2)
+    assert "".join(calls) == "ab" * 5
+    assert [timings[name].count for name in "ab"] == [3, 3]
 
 
 def test_median_and_extremes():
