@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxreid.models.lstm import RowTemplate
-from jaxreid.models.ssan import SSAN, WordEmbedding, build
+from jaxreid.models.ssan import WordEmbedding, build
 from jaxreid.models.ssan_heads import MultiViewNonLocal
 
 BATCH, PARTS, LENGTH, WIDTH, DIM, RELATION = 4, 3, 8, 16, 10, 6
@@ -362,41 +362,6 @@ def test_bfloat16_features_are_near_those_of_float32(paper, batch):
     np.testing.assert_allclose(np.sum(images[0] * images[1], axis=-1), 3, atol=0.02)
     rows = np.flatnonzero(batch["lengths"][:, 1])
     np.testing.assert_allclose(np.sum(texts[0] * texts[1], axis=-1)[rows], 3, atol=0.02)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"num_parts": 2}, "num_parts=2 does not divide the 3 rows"),
-        ({"backbone": "vit"}, "backbone='vit'"),
-        ({"formulation": "both"}, "formulation='both'"),
-        ({"relation": "all"}, "relation='all'"),
-        ({"part": False}, "needs part features"),
-        ({"global_dim": 0}, "global_dim=0"),
-        ({"pointwise": "fast", "block": "bottleneck"}, "pointwise='fast'"),
-    ],
-)
-def test_impossible_fields_are_refused(fields, message, batch):
-    with pytest.raises(ValueError, match=message):
-        initial_shapes(make(**fields), batch)
-
-
-def test_three_captions_are_refused(batch):
-    three = {k: v if k == "images" else np.repeat(v[:, :1], 3, axis=1) for k, v in batch.items()}
-    with pytest.raises(ValueError, match="3 captions per image"):
-        initial_shapes(make(), three)
-
-
-def test_build_refuses_unknown_fields():
-    with pytest.raises(ValueError, match="num_part of the SSAN model.*num_parts"):
-        make(num_part=6)
-
-
-def test_build_takes_names_of_types():
-    model = make(dtype="bfloat16")
-    assert isinstance(model, SSAN)
-    assert model.dtype == jnp.bfloat16
-    assert model.stage_sizes == (1, 1)
 
 
 def test_vgg_and_one_projection_per_part(batch):
