@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 _TITLES = {
     "id": "Identity loss",
@@ -186,6 +186,9 @@ def _draw(axes: Axes, panel: Panel, theme: Theme) -> None:
     values = [value for curve in panel.curves for value in curve.values]
     if panel.log and min(values) > 0 and max(values) >= 10 * min(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
         if panel.from_zero:
