@@ -2,14 +2,36 @@
 
 import os
 import pathlib
+import runpy
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f"jaxreid-test-cache-{os.getuid()}"
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture(scope="session")
+def tiny_data_dir(tmp_path_factory):
+    """A TFDS folder that holds `synth_pedes/tiny`, drawn once by the loader itself."""
+    from jaxreid.data import source
+
+    folder = tmp_path_factory.mktemp("tiny_data")
+    builder = source.find_builder("synth_pedes/tiny", data_dir=folder, register="tfds_builders")
+    source.prepare(builder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cuhk_pedes_manual_dir(tmp_path_factory):
+    """A folder with a made-up `CUHK-PEDES` folder in it, in the official layout."""
+    script = pathlib.Path(__file__).parent / "tfds_builders" / "make_cuhk_pedes.py"
+    folder = tmp_path_factory.mktemp("manual")
+    runpy.run_path(str(script))["make"](folder)
+    return folder

@@ -120,9 +120,9 @@ def _put(value: np.ndarray, place: NamedSharding) -> jax.Array:
 
 
 def _choose(needed: int, replicated: NamedSharding) -> str:
-    free, what = _free_memory(replicated)
+    here, what = _free_memory(replicated)
     # All hosts run one program, so the shortest of memory decides for all.
-    free = float(np.min(multihost_utils.process_allgather(np.float32(free))))
+    free = float(np.min(multihost_utils.process_allgather(np.float32(here))))
     kind = "device" if needed <= _RESIDENT_SHARE * free else "host"
     logging.info(
         "feed: %s (images take %.2f GiB, each %s has %.2f GiB free, a quarter of it is allowed)",
@@ -134,7 +134,7 @@ def _choose(needed: int, replicated: NamedSharding) -> str:
     return kind
 
 
-def _free_memory(sharding: NamedSharding) -> tuple[float, str]:
+def _free_memory(sharding: NamedSharding) -> tuple[int, str]:
     devices = sharding.mesh.local_devices
     if devices[0].platform == "cpu":  # every virtual device takes its copy from the same memory
         return psutil.virtual_memory().available // len(devices), "CPU device"
