@@ -1,0 +1,205 @@
+"""Presets and variants by name, and JSON that reads back."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict, config_dict
+
+from jaxreid import config as config_lib
+
+
+def base():
+    return ConfigDict(
+        {
+            "seed": 0,
+            "batch_size": 64,
+            "runlocal": False,
+            "log_every_steps": 50,
+            "margin": config_dict.placeholder(float),
+            "model": {"width": 64},
+            "data": {
+                "name": "",
+                "data_dir": "~/data",
+                "image_size": (384, 128),
+                "max_tokens": 100,
+                "feed": "auto",
+            },
+            "eval": {"batch_size": 128},
+            "stages": tuple(
+                ConfigDict(
+                    {
+                        "epochs": epochs,
+                        "max_steps": 0,
+                        "decay_epochs": (20, 40),
+                        "rates": {"^backbone/": 0.1},
+                        "frozen": (),
+                    }
+                )
+                for epochs in (60, 10)
+            ),
+        }
+    )
+
+
+def small(config):
+    config.model.width = 4
+
+
+def wide(config):
+    config.model.width = 128
+    config.batch_size = 512
+
+
+def wider(config):
+    config.model.width *= 2
+
+
+def presets(argument):
+    def real(config):
+        config.data.name = "real_set"
+
+    return config_lib.from_presets(
+        argument,
+        base,
+        datasets={"real": real, "other": lambda config: None},
+        variants={"wide": wide, "wider": wider},
+        small=small,
+    )
+
+
+def test_presets_and_variants_in_the_order_given():
+    assert presets("real").data.name == "real_set"
+    assert presets("other").data.name == ""
+    assert presets("real,wide,wider").model.width == 256
+    assert presets("real, wider ,wide").model.width == 128
+
+
+def test_presets_do_not_share_anything():
+    presets("real").stages[0].epochs = 1
+    assert presets("real").stages[0].epochs == 60
+
+
+@pytest.mark.parametrize("argument", ["real,runlocal,wide", "real,wide,runlocal"])
+def test_runlocal_is_always_last(argument):
+    config = presets(argument)
+    assert config.runlocal
+    assert config.model.width == 4
+    assert config.batch_size == 16
+    assert config.data.image_size == (96, 32)
+    assert [stage.max_steps for stage in config.stages] == [20, 20]
+    assert not presets("real,wide").runlocal
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("reel", "asks for preset 'reel'; the first word after the colon is one of: real, other."),
+        ("", "asks for preset ''"),
+        ("wide", "asks for preset 'wide'"),
+        ("real,wyde", "asks for variant 'wyde'; after the preset come any of: wide, wider, runloc"),
+        ("real,", "asks for variant ''"),
+        ("real,other", "asks for variant 'other'"),
+    ],
+)
+def test_unknown_names(argument, message):
+    with pytest.raises(ValueError, match=message):
+        presets(argument)
+
+
+@pytest.fixture
+def config():
+    return presets("real")
+
+
+@pytest.fixture
+def loaded(config, tmp_path):
+    config_lib.save(config, tmp_path)
+    return config_lib.load(tmp_path)
+
+
+def test_reads_back_equal(config, loaded):
+    assert loaded == config
+    assert config_lib.to_json(loaded) == config_lib.to_json(config)
+    assert config_lib.differences(config, loaded) == []
+
+
+def test_reads_back_with_the_same_types(loaded):
+    assert isinstance(loaded.data, ConfigDict)
+    assert loaded.data.image_size == (384, 128)
+    assert isinstance(loaded.stages, tuple)
+    assert isinstance(loaded.stages[1], ConfigDict)
+    assert loaded.stages[1].decay_epochs == (20, 40)
+    assert loaded.stages[1].frozen == ()
+    assert loaded.stages[0].rates.to_dict() == {"^backbone/": 0.1}
+    assert loaded.margin is None
+
+
+def test_a_loaded_config_can_be_changed(loaded):
+    loaded.margin = 0.1
+    loaded.stages[0].epochs = 3
+    loaded.data.image_size = (96, 32)
+    with pytest.raises(TypeError):
+        loaded.seed = "zero"
+    with pytest.raises(AttributeError):
+        _ = loaded.data.nme
+
+
+def test_saved_whole_or_not_at_all(config, tmp_path):
+    config_lib.save(config, tmp_path)
+    config.seed = 1
+    config_lib.save(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+
+
+def test_differences_name_what_matters(config):
+    other = presets("real")
+    other.data.data_dir = "/elsewhere"
+    other.data.feed = "host"
+    other.log_every_steps = 1
+    assert config_lib.differences(config, other) == []
+    other.seed = 7
+    other.margin = 0.1
+    other.data.image_size = (96, 32)
+    other.stages[1].epochs = 11
+    other.stages[0].rates["^lstm/"] = 0.5
+    assert config_lib.differences(config, other) == [
+        "data.image_size: [384, 128] -> [96, 32]",
+        "margin: None -> 0.1",
+        "seed: 0 -> 7",
+        "stages[0].rates.^lstm/: None -> 0.5",
+        "stages[1].epochs: 10 -> 11",
+    ]
+
+
+def test_free_fields_exist():
+    """A field that was renamed would no longer be free."""
+    from configs import ssan
+
+    fields = ssan.get_config("cuhk_pedes")
+    for name in config_lib.FREE_FIELDS:
+        value = fields
+        for part in name.split("."):
+            value = value[part]
+
+
+def test_another_number_of_stages_differs(config):
+    other = presets("real")
+    other.stages = other.stages[:1]
+    assert any(line.startswith("stages[1].epochs: 10") for line in _differences(config, other))
+
+
+def _differences(one, other):
+    return config_lib.differences(one, other)
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a run: it has no config\.json"):
+        config_lib.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b""])
+def test_a_broken_file(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json .*restore it from a copy"):
+        config_lib.load(tmp_path)
