@@ -68,6 +68,19 @@ def peak_flops(device_kind: str) -> float | None:
     return next((peak for name, peak in _PEAKS.items() if device_kind.startswith(name)), None)
 
 
+def utilisation(work: float, seconds: float, device_kind: str, num_devices: int) -> float | None:
+    """Share of the devices' peak that a program reached, from 0 to 1; None where it is not known.
+
+    Args:
+      work: floating-point operations, over all devices.
+      seconds: that they took.
+      device_kind: as ``jax.Device.device_kind`` has it.
+      num_devices: devices that shared the work.
+    """
+    peak = peak_flops(device_kind)
+    return None if peak is None else work / seconds / (peak * num_devices)
+
+
 def count_flops(function: Callable[..., Any], *args: Any, **kwargs: Any) -> FlopCount:
     """Counts the operations of a call, without running it.
 

@@ -80,7 +80,7 @@ def bench_train(
         "parameters": parameters,
         "steps": steps,
         **_speed(config.batch_size, measure.Timing.of(seconds)),
-        **_work(programs, plan, np.median(seconds), where),
+        **_work(programs, plan, float(np.median(seconds)), where),
         "peak_host_bytes": memory.peak,
         "peak_device_bytes": measure.device_peak_memory(),
     }
@@ -173,7 +173,7 @@ def _work(
 ) -> dict[str, Any]:
     """Compile times, and FLOPs beside what the devices can do."""
     work = float(np.mean([programs[template].flops.total for template in plan]))
-    peak = flops.peak_flops(where["device"])
+    kind, count = where["device"], where["num_devices"]
     jax_config: Any = jax.config
     return {
         "compilation_cache": bool(jax_config.jax_compilation_cache_dir),
@@ -183,8 +183,8 @@ def _work(
         ],
         "flops_per_step": work,
         "flops_notes": sorted({note for p in programs.values() for note in p.flops.notes}),
-        "peak_flops_per_device": peak,
-        "model_flop_utilisation": peak and work / seconds / (peak * where["num_devices"]),
+        "peak_flops_per_device": flops.peak_flops(kind),
+        "model_flop_utilisation": flops.utilisation(work, seconds, kind, count),
     }
 
 

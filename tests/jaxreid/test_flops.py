@@ -160,5 +160,10 @@ def test_peaks(kind, peak):
     assert flops.peak_flops(kind) == (peak if peak is None else pytest.approx(peak))
 
 
+def test_utilisation_is_the_share_of_all_devices_peaks():
+    assert flops.utilisation(197e12, 2.0, "TPU v5 lite", 4) == pytest.approx(1 / 8)
+    assert flops.utilisation(197e12, 2.0, "cpu", 4) is None
+
+
 def test_a_program_without_products_costs_nothing():
     assert flops.count_flops(jnp.sort, np.zeros(8)).total == 0
