@@ -142,7 +142,6 @@ DATASETS = {"quickstart": _quickstart, "synth_pedes": _synth_pedes, "cuhk_pedes"
 
 def _small(config: ConfigDict) -> None:
     """A network for two CPU cores."""
-    config.model.backbone = "resnet"
     config.model.stage_sizes = (1, 1, 1, 1)
     config.model.block = "basic"
     config.model.width = 16

@@ -1,0 +1,164 @@
+"""Every preset and variant builds its network, with the exact number of parameters."""
+
+import functools
+import json
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs import ssan
+from jaxreid import config as config_lib
+from jaxreid import optimizers, registry, step
+from jaxreid.models.layers import count_parameters
+
+VOCABULARY = 5_000
+IDENTITIES = 11_003
+
+# Parameters without classifiers, word tables of 5,000 rows: the full network and the small one.
+FULL = {
+    "": 95_286_336,
+    "baseline": 70_108_224,
+    "pfl": 82_703_424,
+    "pfl_prl": 95_286_336,
+    "pfl_1x1": 85_849_152,
+    "cr": 70_108_224,
+    "unshared": 97_383_488,
+    "vgg16": 37_724_992,
+    "fixed_margin": 95_286_336,
+    "released": 97_858_624,
+    "bfloat16": 95_286_336,
+    "remat": 95_286_336,
+}
+SMALL = {
+    "": 1_842_640,
+    "baseline": 858_832,
+    "pfl": 1_056_208,
+    "pfl_prl": 1_842_640,
+    "pfl_1x1": 1_252_816,
+    "cr": 858_832,
+    "unshared": 1_875_408,
+    "vgg16": 1_630_624,
+    "fixed_margin": 1_842_640,
+    "released": 2_165_712,
+    "bfloat16": 1_842_640,
+    "remat": 1_842_640,
+}
+COUNTS = {"cuhk_pedes": FULL, "synth_pedes": FULL, "quickstart": SMALL}
+ROWS = [(preset, variant) for preset in ssan.DATASETS for variant in ("", *ssan.VARIANTS)]
+
+
+def get_config(preset, *variants):
+    return ssan.get_config(",".join([preset, *filter(None, variants)]))
+
+
+def shapes(config, num_classes=0):
+    """Shapes of the parameters, nothing allocated; networks that presets share are traced once."""
+    fields = {
+        "seed": 0,
+        "model": config.model,
+        "dtype": config.dtype,
+        "data": {"image_size": config.data.image_size, "captions_per_pair": 1},
+    }
+    return _shapes(config_lib.to_json(ConfigDict(fields)), num_classes)
+
+
+@functools.cache
+def _shapes(text, num_classes):
+    fields = ConfigDict(json.loads(text))
+    model = registry.build_model(fields, vocab_size=VOCABULARY, num_classes=num_classes)
+    init = functools.partial(step.init_variables, fields, model)
+    return jax.eval_shape(init)["params"]
+
+
+def test_every_preset_and_variant_has_a_row():
+    assert set(COUNTS) == set(ssan.DATASETS)
+    for counts in COUNTS.values():
+        assert set(counts) == {"", *ssan.VARIANTS}
+
+
+@pytest.mark.parametrize(("preset", "variant"), ROWS)
+def test_parameter_count(preset, variant):
+    assert count_parameters(shapes(get_config(preset, variant))) == COUNTS[preset][variant]
+
+
+def test_classifiers_at_full_size():
+    params = shapes(get_config("cuhk_pedes"), IDENTITIES)
+    assert count_parameters(params, IDENTITIES) == FULL[""] + 112_813_759
+
+
+@pytest.mark.parametrize(("preset", "variant"), ROWS)
+def test_runlocal_shrinks_everything(preset, variant):
+    config = get_config(preset, variant, "runlocal")
+    assert config.runlocal
+    assert count_parameters(shapes(config)) == SMALL[variant]
+    assert config.data.name in ("synth_pedes/tiny", "cuhk_pedes")
+    assert [(stage.epochs, stage.max_steps) for stage in config.stages] == [(1, 20)]
+
+
+@pytest.mark.parametrize(("preset", "variant"), ROWS)
+def test_objective_and_optimiser_fit_the_network(preset, variant):
+    config = get_config(preset, variant)
+    assert callable(registry.build_objective(config))
+    assert config.objective.formulation == config.model.formulation
+    # The weak term needs a weak caption, and only it does.
+    assert config.objective.cr == (config.data.captions_per_pair == 2)
+    for stage in config.stages:
+        optimizers.make_optimizer(stage, shapes(config), steps_per_epoch=1)
+
+
+def test_variants_together():
+    config = get_config("cuhk_pedes", "released", "vgg16", "bfloat16", "remat")
+    assert count_parameters(shapes(config)) == 40_297_280
+    assert config.dtype == "bfloat16"
+
+
+def test_the_setting_of_the_paper():
+    config = get_config("cuhk_pedes")
+    assert config.data.name == "cuhk_pedes"
+    assert config.data.image_size == (384, 128)
+    assert (config.data.max_tokens, config.data.min_count) == (100, 2)
+    assert config.augment.flip
+    assert config.batch_size == 64
+    (stage,) = config.stages
+    assert (stage.epochs, stage.learning_rate, stage.optimizer) == (60, 1e-3, "adam")
+    rate = optimizers.stage_schedule(stage, 1065)
+    found = [float(rate(epoch * 1065)) for epoch in (0, 19, 20, 40, 59)]
+    assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5, 1e-5])
+    assert stage.rates.to_dict() == {"^backbone/": 0.1}
+
+
+@pytest.mark.parametrize("preset", ["quickstart", "synth_pedes"])
+def test_drawn_people_are_not_mirrored(preset):
+    """Their captions name sides."""
+    for variant in ("", *ssan.VARIANTS, "runlocal"):
+        config = get_config(preset, variant)
+        assert not config.augment.flip
+        assert not config.stages[0].rates  # nothing is pretrained
+
+
+def test_the_released_formulation():
+    config = get_config("cuhk_pedes", "released")
+    assert config.data.unknown == "drop"
+    assert config.data.mean == config.data.std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("argument", ["cuhk_pedess", "cuhk_pedes,relesed", ""])
+def test_unknown_names(argument):
+    with pytest.raises(ValueError, match="--config asks for"):
+        ssan.get_config(argument)
+
+
+def test_every_preset_is_described():
+    for name in (*ssan.DATASETS, *ssan.VARIANTS, "runlocal"):
+        assert name in ssan.__doc__
+
+
+@pytest.mark.parametrize(("preset", "variant"), ROWS)
+def test_reads_back_from_json(preset, variant, tmp_path):
+    config = get_config(preset, variant)
+    config_lib.save(config, tmp_path)
+    loaded = config_lib.load(tmp_path)
+    assert loaded == config
+    loaded.objective.fixed_margin = 0.1
+    assert config_lib.differences(config, loaded) == ["objective.fixed_margin: None -> 0.1"]
