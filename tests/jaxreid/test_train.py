@@ -1,0 +1,241 @@
+"""Training runs: what they leave behind, resuming, killing, diverging, stages."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreid import checkpoint, retrieval, sharding, train
+from jaxreid import config as config_lib
+from jaxreid.logbook import read
+from tests.jaxreid import tiny
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_fast():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def _config(data_dir):
+    """Two epochs of the tiny set: 16 identities, 128 pairs."""
+    config = tiny.config()
+    config.data.name = "synth_pedes/tiny"
+    config.data.data_dir = str(data_dir)
+    config.data.cache_dir = str(data_dir / "cache")
+    config.data.max_tokens = 48
+    config.data.length_templates = 0
+    config.stages[0].update({"epochs": 2, "max_steps": 0})
+    return config
+
+
+def _variables(workdir, which="last"):
+    run = retrieval.load_run(workdir, which=which)
+    return {sharding.path_name(p): np.asarray(v) for p, v in _leaves(run.variables)}
+
+
+def _leaves(tree):
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data_dir, tmp_path_factory):
+    """A run of two epochs: config, folder and what train returned."""
+    config, workdir = _config(tiny_data_dir), tmp_path_factory.mktemp("run")
+    return config, workdir, train.train(config, workdir)
+
+
+def test_a_run_leaves_all_that_search_needs(finished):
+    config, workdir, done = finished
+    names = {path.name for path in workdir.iterdir()}
+    assert {
+        "config.json",
+        "vocabulary.json",
+        "classes.json",
+        "metrics.jsonl",
+        "checkpoints",
+    } <= names
+    lines = read(workdir)
+    validations = [line for line in lines if "val/t2i/rank1" in line]
+    assert [line["step"] for line in validations] == [8, 16]
+    assert done == {"finished": False, "step": 16, "best_step": done["best_step"]}
+    assert done["best_step"] in (8, 16)
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert len(losses) == 8
+    assert all(np.isfinite(losses))
+    assert {"train/grad_norm", "train/learning_rate", "train/id_part"} <= lines[1].keys()
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_the_same_command_again_says_that_the_run_is_finished(finished):
+    config, workdir, done = finished
+    again = train.train(config, workdir)
+    assert again["finished"]
+    assert again["step"] == done["step"]
+
+
+def test_another_config_is_refused_and_named(finished):
+    _, workdir, _ = finished
+    other = config_lib.load(workdir)
+    other.stages[0].learning_rate = 0.5
+    with pytest.raises(ValueError, match=r"stages\[0\].learning_rate: 0.002 -> 0.5"):
+        train.train(other, workdir)
+
+
+def test_a_run_stopped_between_epochs_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch):
+    config, workdir, _ = finished
+    config = config_lib.load(workdir)
+    config.checkpoint_every_steps = 3
+
+    class Stopped(Exception):
+        pass
+
+    save = checkpoint.Checkpoints.save
+
+    def save_and_stop(self, step, **items):
+        save(self, step, **items)
+        if step == 11 or step == 12:
+            self.wait()
+            raise Stopped
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", save_and_stop)
+    with pytest.raises(Stopped):
+        train.train(config, tmp_path)
+    monkeypatch.undo()
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.last == 12
+    train.train(config, tmp_path)
+    expected, found = _variables(workdir), _variables(tmp_path)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    steps = [line["step"] for line in read(tmp_path) if "train/loss" in line]
+    assert steps == sorted(set(steps)), "no line is written twice"
+
+
+_SCRIPT = """
+import sys, jax
+jax.config.update("jax_compilation_cache_dir", sys.argv[3])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_disable_most_optimizations", True)
+from jaxreid import config, train
+train.train(config.load(sys.argv[1]), sys.argv[2])
+"""
+
+
+def _start(config_dir, workdir):
+    cache = jax.config.jax_compilation_cache_dir
+    words = [sys.executable, "-c", _SCRIPT, str(config_dir), str(workdir), cache]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    with (workdir / "errors.txt").open("a") as errors:
+        return subprocess.Popen(words, env=environment, stderr=errors)
+
+
+def _errors(workdir):
+    return (workdir / "errors.txt").read_text()[-3000:]
+
+
+def _finish(config_dir, workdir):
+    assert _start(config_dir, workdir).wait() == 0, _errors(workdir)
+
+
+def test_killed_at_a_random_step_a_run_ends_bit_for_bit_the_same(tiny_data_dir, tmp_path):
+    config = _config(tiny_data_dir)
+    config.stages[0].epochs = 3
+    config.checkpoint_every_steps = 1
+    config.log_every_steps = 1
+    for name in ("config", "whole", "killed"):
+        (tmp_path / name).mkdir()
+    config_lib.save(config, tmp_path / "config")
+    _finish(tmp_path / "config", tmp_path / "whole")
+
+    until = int(np.random.default_rng(int(time.time())).integers(2, 20))
+    killed = _start(tmp_path / "config", tmp_path / "killed")
+    while not any(line["step"] >= until for line in read(tmp_path / "killed")):
+        assert killed.poll() is None, _errors(tmp_path / "killed")
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    _finish(tmp_path / "config", tmp_path / "killed")
+
+    expected, found = _variables(tmp_path / "whole"), _variables(tmp_path / "killed")
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        message = f"killed after step {until}: {name}"
+        np.testing.assert_array_equal(found[name], value, err_msg=message)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(tiny_data_dir, tmp_path):
+    config = _config(tiny_data_dir)
+    config.checkpoint_every_steps = 2
+    config.stages[0].update({"optimizer": "sgd", "learning_rate": 1e30})
+    with pytest.raises(train.TrainingDivergedError, match=r"step \d+: .*checkpoint is .*none"):
+        train.train(config, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_stages_follow_each_other_with_a_fresh_optimiser_and_frozen_parameters(
+    tiny_data_dir, tmp_path
+):
+    config = _config(tiny_data_dir)
+    first = config.stages[0].copy_and_resolve_references()
+    first.update({"epochs": 1, "frozen": ("^lstm/", "^embedding")})
+    second = config.stages[0].copy_and_resolve_references()
+    second.update({"epochs": 1, "optimizer": "sgd", "learning_rate": 1e-3})
+    config.stages = (first,)
+    train.train(config, tmp_path / "one")
+    config.stages = (first, second)
+    train.train(config, tmp_path / "two")
+    before, after = _variables(tmp_path / "one"), _variables(tmp_path / "two")
+    initial = _initial(config)
+    for name in ("params/lstm/recurrent", "params/embedding/embedding"):
+        np.testing.assert_array_equal(before[name], initial[name], err_msg=name)
+        assert np.any(after[name] != initial[name]), name
+    name = "params/backbone/stem_conv/kernel"
+    assert np.any(before[name] != initial[name])
+    with checkpoint.Checkpoints(tmp_path / "two") as checkpoints:
+        assert checkpoints.meta(16)["stage"] == 1
+
+
+def _initial(config):
+    model = train.registry.build_model(config, vocab_size=_rows(config), num_classes=16)
+    variables = train.init_variables(config, model)
+    return {sharding.path_name(path): np.asarray(leaf) for path, leaf in _leaves(variables)}
+
+
+def _rows(config):
+    from jaxreid import runs, text
+
+    captions = runs.load(config, "train").captions
+    return len(text.Vocabulary.from_captions(captions, config.data.min_count, "unk"))
+
+
+def test_a_run_can_start_from_another(finished, tmp_path):
+    config, workdir, _ = finished
+    config = config_lib.load(workdir)
+    config.init_from = str(workdir)
+    config.stages[0].update({"epochs": 1, "learning_rate": 0.0})
+    train.train(config, tmp_path)
+    expected, found = _variables(workdir, "best"), _variables(tmp_path)
+    for name, value in expected.items():
+        if name.startswith("params/"):
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_host_feeding_trains_the_same(finished, tmp_path):
+    config, workdir, _ = finished
+    config = config_lib.load(workdir)
+    config.data.feed = "host"
+    train.train(config, tmp_path)
+    expected, found = _variables(workdir), _variables(tmp_path)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
