@@ -57,6 +57,9 @@ def _base() -> ConfigDict:
     config.model.global_dim = 1024  # M
     config.model.relation_dim = 512  # N
     config.model.view_dim = 512  # M'
+    config.model.dropout = config_dict.placeholder(
+        float
+    )  # of word vectors; unset: released .3, else 0
     config.model.remat = False  # compute the backbone twice, keep less of it in memory
 
     config.objective = ConfigDict()
@@ -91,7 +94,8 @@ def _base() -> ConfigDict:
     config.data.length_templates = 4  # compiled shapes for captions of uneven length
 
     config.augment = ConfigDict()
-    config.augment.flip = True
+    config.augment.flip = True  # mirror every second image; captions that name sides forbid it
+    config.augment.shift = 0.0  # move images by up to this share of their height and width
 
     stage = ConfigDict()
     stage.epochs = 60

@@ -35,3 +35,11 @@ def cuhk_pedes_manual_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("manual")
     runpy.run_path(str(script))["make"](folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def compile_fast():
+    """Spares XLA's optimisations, for tests in which speed and the last digits do not matter."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

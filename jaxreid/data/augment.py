@@ -14,7 +14,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def augment(
-    images: UInt8[Array, "B H W 3"], key: Key[Array, ""], *, flip: bool = False
+    images: UInt8[Array, "B H W 3"],
+    key: Key[Array, ""],
+    *,
+    flip: bool = False,
+    shift: float = 0.0,
 ) -> UInt8[Array, "B H W 3"]:
     """Changes images at random, each by draws of its own.
 
@@ -23,14 +27,32 @@ def augment(
       key: of this step; the same key gives the same result on any number of devices.
       flip: mirror every second image on average. Makes "left" and "right" false, so data whose
         captions name sides should leave it off.
+      shift: move each image up or down by up to this share of its height, and sideways by up to
+        this share of its width; what is bared repeats the edge.
 
     Returns:
       [B, H, W, 3] uint8.
     """
+    flip_key, shift_key = jax.random.split(key)
     if flip:
-        mirrored = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+        mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
+    if shift:
+        for axis, axis_key in zip((1, 2), jax.random.split(shift_key), strict=True):
+            images = _move(images, axis_key, axis, round(shift * images.shape[axis]))
     return images
+
+
+def _move(
+    images: UInt8[Array, "B H W 3"], key: Key[Array, ""], axis: int, most: int
+) -> UInt8[Array, "B H W 3"]:
+    """Moves each image along an axis by a whole number of pixels in [-most, most]."""
+    count, size = images.shape[0], images.shape[axis]
+    offset = jax.random.randint(key, (count, 1), -most, most + 1)
+    source = jnp.clip(jnp.arange(size).reshape(1, -1) + offset, 0, size - 1)
+    shape = [count, 1, 1, 1]
+    shape[axis] = size
+    return jnp.take_along_axis(images, source.reshape(shape), axis=axis)
 
 
 def normalise(

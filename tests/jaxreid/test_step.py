@@ -8,12 +8,7 @@ from jaxreid import sharding
 from jaxreid.models.templates import choose_template
 from tests.jaxreid import tiny
 
-
-@pytest.fixture(autouse=True)
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def _differences(one, other):

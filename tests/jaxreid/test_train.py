@@ -20,11 +20,7 @@ from tests.jaxreid import tiny
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_fast():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def _config(data_dir):
@@ -33,8 +29,7 @@ def _config(data_dir):
     config.data.name = "synth_pedes/tiny"
     config.data.data_dir = str(data_dir)
     config.data.cache_dir = str(data_dir / "cache")
-    config.data.max_tokens = 48
-    config.data.length_templates = 0
+    config.update_from_flattened_dict(tiny.SMALLEST)
     config.stages[0].update({"epochs": 2, "max_steps": 0})
     return config
 

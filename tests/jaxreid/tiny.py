@@ -15,6 +15,20 @@ from jaxreid.models.templates import RowTemplate, choose_template, make_template
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
+SMALLEST = {
+    "batch_size": 16,
+    "eval.batch_size": 16,
+    "data.max_tokens": 48,
+    "data.length_templates": 0,
+    "model.width": 4,
+    "model.word_dim": 8,
+    "model.global_dim": 16,
+    "model.relation_dim": 8,
+    "model.view_dim": 8,
+}
+"""Fields that make the smallest network that has every part of SSAN."""
+
+
 def get_config(argument: str) -> ConfigDict:
     """Reads configs/ssan.py."""
     spec = importlib.util.spec_from_file_location("ssan_config", CONFIGS / "ssan.py")
@@ -26,14 +40,10 @@ def get_config(argument: str) -> ConfigDict:
 def config(argument: str = "quickstart,runlocal") -> ConfigDict:
     """The smallest network that has every part of SSAN."""
     result = get_config(argument)
-    result.batch_size = 16
-    result.eval.batch_size = 16
+    result.update_from_flattened_dict(SMALLEST)
     result.data.max_tokens = 16
     result.data.length_templates = 2
     result.log_every_steps = 2
-    result.model.update(
-        {"width": 4, "word_dim": 8, "global_dim": 16, "relation_dim": 8, "view_dim": 8}
-    )
     return result
 
 
