@@ -16,7 +16,7 @@ ABSENCES = ("hat", "glasses", "bag")
 def read_test_split(name, num_ids=None):
     config = next(c for c in Builder.BUILDER_CONFIGS if c.name == name)
     first = config.train + config.val
-    everyone = draw_identities(config.seed, first + config.test)
+    everyone = draw_identities(config.seed, first + config.test, alone=config.train)
     count = num_ids or config.test
     members = {first + i: values for i, values in enumerate(everyone[first : first + count])}
     rows = list(make_examples(config.seed, "test", members))

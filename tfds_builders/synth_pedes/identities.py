@@ -283,6 +283,14 @@ def _key(values: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(values[name] for name in ATTRIBUTES)
 
 
+def _draw_alone(rng: np.random.Generator, taken: set[tuple[str, ...]]) -> list[Values]:
+    while True:
+        values = _draw_base(rng)
+        if plausible(values) and _key(values) not in taken:
+            taken.add(_key(values))
+            return [values]
+
+
 def _draw_family(rng: np.random.Generator, taken: set[tuple[str, ...]]) -> list[Values]:
     shares = np.array(list(_LOCAL_CHANGES.values()), dtype=np.float64)
     # Drawn once: a change that fits few people would come up too rarely if it were drawn anew.
@@ -296,35 +304,39 @@ def _draw_family(rng: np.random.Generator, taken: set[tuple[str, ...]]) -> list[
         keys = {_key(member) for member in family}
         if len(keys) == FAMILY_SIZE and not keys & taken:
             taken |= keys
-            return family
+            # Which corner comes first must not tell how the family was made.
+            return [family[i] for i in rng.permutation(FAMILY_SIZE)]
 
 
-def draw_identities(seed: int, count: int) -> list[Values]:
-    """Draws identities, family after family.
+def draw_identities(seed: int, count: int, *, alone: int = 0) -> list[Values]:
+    """Draws identities: some on their own, then family after family. No two are alike.
 
     Args:
       seed: seed of the dataset.
-      count: number of identities of all splits together, a multiple of `FAMILY_SIZE`.
+      count: number of identities of all splits together.
+      alone: how many of them, the first ones, have no near twin made for them. They show more
+        different bundles than as many in families, so a training split is made of them.
 
     Returns:
-      One bundle (attribute name -> value name) per identity; person `p` is of family `p // 4`.
-      The first identities do not depend on `count`.
+      One bundle (attribute name -> value name) per identity. The first identities do not depend on
+      `count`.
 
     Raises:
-      ValueError: if `count` is not a positive multiple of `FAMILY_SIZE`.
+      ValueError: if `count - alone` is not a multiple of `FAMILY_SIZE`, or a number is out of
+        range.
     """
-    if count <= 0 or count % FAMILY_SIZE:
+    if count <= 0 or not 0 <= alone <= count or (count - alone) % FAMILY_SIZE:
         raise ValueError(
-            f"count={count}: identities come in families of {FAMILY_SIZE}; "
-            f"give a positive multiple of {FAMILY_SIZE}."
+            f"count={count}, alone={alone}: identities that are not alone come in families of "
+            f"{FAMILY_SIZE}; give a positive count and 0 <= alone <= count such that "
+            f"count - alone is a multiple of {FAMILY_SIZE}."
         )
     rng = _rng(seed, _IDENTITY_STREAM)
     taken: set[tuple[str, ...]] = set()
     identities: list[Values] = []
     while len(identities) < count:
-        family = _draw_family(rng, taken)
-        # Which corner comes first must not tell how the family was made.
-        identities.extend(family[i] for i in rng.permutation(FAMILY_SIZE))
+        draw = _draw_alone if len(identities) < alone else _draw_family
+        identities.extend(draw(rng, taken))
     return identities
 
 

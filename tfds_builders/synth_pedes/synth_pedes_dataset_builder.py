@@ -105,9 +105,11 @@ class Builder(ArrayRecordBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        """Deals whole families to the splits, training first; nothing is downloaded."""
+        """Deals identities to the splits, those without twins to training; nothing is downloaded."""
         sizes = {name: getattr(self.builder_config, name) for name in ("train", "val", "test")}
-        identities = draw_identities(self.builder_config.seed, sum(sizes.values()))
+        identities = draw_identities(
+            self.builder_config.seed, sum(sizes.values()), alone=sizes["train"]
+        )
         generators, first = {}, 0
         for split, size in sizes.items():
             members = dict(enumerate(identities[first : first + size], start=first))
