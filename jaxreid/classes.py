@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 
+from jaxreid import files
 from jaxreid.data.source import Split
 
 FILE_NAME = "classes.json"
@@ -26,10 +27,9 @@ def class_names(dataset: str, split: Split) -> tuple[str, ...]:
 
 def save(names: tuple[str, ...], workdir: str | os.PathLike[str]) -> None:
     """Writes the names into a run's folder."""
-    path = pathlib.Path(workdir) / FILE_NAME
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(list(names), indent=0) + "\n")
-    temporary.replace(path)
+    files.write_atomically(
+        pathlib.Path(workdir) / FILE_NAME, json.dumps(list(names), indent=0) + "\n"
+    )
 
 
 def load(workdir: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging as python_logging
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
+
+from jaxreid import config as config_lib
 
 if TYPE_CHECKING:
     from jaxreid import bench
 
+_OVERRIDE = "--config."
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a tuple",
+    ConfigDict: "a value for each of its fields by itself",
+}
 _CONFIG_HELP = "configs/FILE.py:PRESET[,VARIANT ...]; change fields by --config.FIELD=VALUE"
 
 
@@ -30,11 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       0, or 1 after an error that was explained.
     """
     arguments, rest = _parser().parse_known_args(argv)
-    if rest and not all(word.startswith("--config.") for word in _options(rest)):
+    overrides = _overrides(rest)
+    if overrides is None or (overrides and arguments.run is _bench_eval):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest and "config" not in arguments:
-        _parser().error(f"{arguments.command} takes no {rest[0]!r}: it reads the run's own config")
-    arguments.overrides = rest
+    arguments.overrides = overrides
     # A cache would make the compile times of a measurement those of reading a file.
     _set_up(verbose=arguments.verbose, cache=arguments.command != "bench")
     from jaxreid import train  # JAX loads here, after the environment is set up
@@ -48,24 +59,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _options(words: Sequence[str]) -> list[str]:
-    """Words that are options; a value that follows ``--config.field`` is none."""
-    return [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if word.startswith("--") or not before.startswith("--config.") or "=" in before
-    ]
+def _overrides(words: Sequence[str]) -> dict[str, list[str]] | None:
+    """Words ``--config.FIELD=VALUE`` or ``--config.FIELD VALUE`` by field; None if one is not."""
+    options: list[str] = []
+    for word in words:
+        if options and "=" not in options[-1] and not word.startswith("--"):
+            options[-1] += f"={word}"
+        else:
+            options.append(word)
+    found: dict[str, list[str]] = {}
+    for option in options:
+        if not option.startswith(_OVERRIDE):
+            return None
+        found.setdefault(option.removeprefix(_OVERRIDE).split("=")[0], []).append(option)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jaxreid", description="Find a person in photographs from a description in words."
     )
-    parser.add_argument("--verbose", action="store_true", help="more logging, full tracebacks")
+    common = argparse.ArgumentParser(add_help=False)
+    for place, default in ((parser, False), (common, argparse.SUPPRESS)):
+        # A command's own default would undo "--verbose" before the command.
+        place.add_argument(
+            "--verbose", action="store_true", default=default, help="more logging, full tracebacks"
+        )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int | None], help: str):
-        sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        sub = commands.add_parser(
+            name, help=help, description=help, allow_abbrev=False, parents=[common]
+        )
         sub.set_defaults(run=run)
         return sub
 
@@ -84,13 +109,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workdir", required=True, help="folder of the run")
 
     sub = command("bench", _bench_eval, "measure speed and memory here; needs no dataset")
-    _add_benches(sub.add_subparsers(dest="what", required=True, metavar="train|eval"))
+    _add_benches(sub.add_subparsers(dest="what", required=True, metavar="train|eval"), common)
     return parser
 
 
-def _add_benches(benches: Any) -> None:
+def _add_benches(benches: Any, common: argparse.ArgumentParser) -> None:
     def bench(name: str, run: Callable[[argparse.Namespace], None], help: str):
-        sub = benches.add_parser(name, help=help, description=help, allow_abbrev=False)
+        sub = benches.add_parser(
+            name, help=help, description=help, allow_abbrev=False, parents=[common]
+        )
         sub.add_argument("--json", default="", metavar="FILE", help="also write the numbers here")
         sub.set_defaults(run=run)
         return sub
@@ -136,25 +163,57 @@ def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
     return record.levelno >= python_logging.WARNING and not expected
 
 
-def _load_config(value: str, overrides: Sequence[str]) -> ConfigDict:
+def _load_config(value: str, overrides: Mapping[str, Sequence[str]]) -> ConfigDict:
     """Reads ``FILE:PRESET`` and applies ``--config.field=value``."""
-    path = value.split(":", 1)[0]
+    path, *preset = value.split(":", 1)
     if not pathlib.Path(path).is_file():
         raise ValueError(
             f"--config {value!r}: there is no file {path!r}. Give a path to a file that defines "
             "get_config(), such as configs/ssan.py:quickstart."
         )
-    values = flags.FlagValues()
-    words = ["jaxreid", f"--config={value}", *overrides]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=words)
+    spec = importlib.util.spec_from_file_location("jaxreid_run_config", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--config {value!r}: {path!r} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"--config {value!r}: {path!r} does not define get_config().")
+    config = module.get_config(*preset)
+    config.lock()
     try:
-        values(words)
-    except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        reason = str(error.args[0] if error.args else error).strip()
-        raise ValueError(
-            f"{' '.join(overrides)}: {reason} The fields, each with a comment, are in {path}."
-        ) from error
-    return values["config"].value
+        _override(config, overrides)
+        config_lib.check(config)
+    except ValueError as error:
+        raise ValueError(f"{error} Each field has a comment in {path}.") from error
+    return config
+
+
+def _override(config: ConfigDict, overrides: Mapping[str, Sequence[str]]) -> None:
+    """Applies ``--config.field=value``, by field; what a value may be, its type in config says."""
+    for name, words in overrides.items():
+        config_lib.check_field(config, name)
+        values = flags.FlagValues()
+        argv = ["jaxreid", *words]
+        try:
+            config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+            values(argv)
+        except (flags.Error, ValueError, TypeError, IndexError) as error:
+            _, equals, given = words[-1].partition("=")
+            default = config_path.get_value(name, config)
+            kind = config_path.get_type(name, config)
+            raise ValueError(
+                f"config.{name} is {repr(given) if equals else 'given no value'}; it takes "
+                + _KINDS.get(kind, f"a {kind.__name__}")
+                + ("." if kind is ConfigDict or default is None else f", for example {default!r}.")
+            ) from error
+
+
+def _free_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Fields of a trained run's config that a command overrides."""
+    config = config_lib.load(arguments.workdir)
+    config_lib.check_free(arguments.overrides)
+    _override(config, arguments.overrides)
+    return {name: config_path.get_value(name, config) for name in arguments.overrides}
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -177,6 +236,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         checkpoint=arguments.checkpoint,
         per_query=arguments.per_query,
+        overrides=_free_values(arguments),
     )
     print(evaluate.table(result))
 
@@ -184,7 +244,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from jaxreid import report
 
-    print(f"Wrote {report.write_report(arguments.workdir)}")
+    path = report.write_report(arguments.workdir, overrides=_free_values(arguments))
+    print(f"Wrote {path}")
 
 
 def _bench_train(arguments: argparse.Namespace) -> None:

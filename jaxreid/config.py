@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_flags import config_path
+
+from jaxreid import files
 
 FILE_NAME = "config.json"
 
@@ -23,6 +27,20 @@ FREE_FIELDS = (
     "checkpoint_every_steps",
 )
 
+# The least value of whole numbers, those of a stage below "stages".
+_AT_LEAST = {
+    "batch_size": 1,
+    "log_every_steps": 1,
+    "checkpoint_every_steps": 0,
+    "data.max_tokens": 1,
+    "data.min_count": 1,
+    "data.captions_per_pair": 1,
+    "data.length_templates": 0,
+    "mesh.model": 1,
+    "eval.batch_size": 1,
+}
+_AT_LEAST_OF_STAGE = {"epochs": 1, "max_steps": 0}
+
 Change = Callable[[ConfigDict], None]
 
 
@@ -33,6 +51,7 @@ def from_presets(
     datasets: Mapping[str, Change],
     variants: Mapping[str, Change],
     small: Change,
+    exclusive: Sequence[Collection[str]] = (),
 ) -> ConfigDict:
     """Makes a configuration from what stands behind the colon of ``--config file.py:argument``.
 
@@ -43,9 +62,11 @@ def from_presets(
       variants: name -> change, applied in the order given; ``runlocal``, a smoke run, is always
         offered and applied last.
       small: shrinks the network and, where it can, the data; part of ``runlocal``.
+      exclusive: groups of variants that undo one another; of each group one may be asked for, and
+        it is applied before the others, so that it undoes none of them.
 
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name, or two of one group.
     """
     dataset, *chosen = [part.strip() for part in argument.split(",")]
     offered = {**variants, "runlocal": lambda config: _runlocal(config, small)}
@@ -60,9 +81,17 @@ def from_presets(
             f"--config asks for variant {unknown[0]!r}; after the preset come any of: "
             f"{', '.join(offered)}."
         )
+    for group in exclusive:
+        both = sorted({*group} & {*chosen}, key=chosen.index)
+        if len(both) > 1:
+            raise ValueError(
+                f"--config asks for variants {both[0]!r} and {both[1]!r}, which undo one another; "
+                f"take one of: {', '.join(group)}."
+            )
+    first = {name for group in exclusive for name in group}
     config = base()
     datasets[dataset](config)
-    for name in sorted(chosen, key=lambda name: name == "runlocal"):
+    for name in sorted(chosen, key=lambda name: (name not in first, name == "runlocal")):
         offered[name](config)
     return config
 
@@ -89,10 +118,7 @@ def to_json(config: ConfigDict) -> str:
 
 def save(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     """Writes ``config.json`` into a run's folder."""
-    path = pathlib.Path(workdir) / FILE_NAME
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(to_json(config) + "\n")
-    temporary.replace(path)
+    files.write_atomically(pathlib.Path(workdir) / FILE_NAME, to_json(config) + "\n")
 
 
 def load(workdir: str | os.PathLike[str]) -> ConfigDict:
@@ -117,6 +143,105 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no fields; restore it from a copy.")
     return ConfigDict(_tuples(content))
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses numbers that make no sense whatever the data, the network and the devices.
+
+    Args:
+      config: of a run to start; a field that it does not have is not checked.
+
+    Raises:
+      ValueError: a field is out of its range.
+    """
+    values = _flat(_plain(config))
+    least = dict(_AT_LEAST)
+    stages = config.get("stages", ())
+    for index, stage in enumerate(stages):
+        if not isinstance(stage, ConfigDict):
+            raise ValueError(
+                f"config.stages[{index}] is {stage!r}; a stage has fields: change one of them, for "
+                f"example --config.stages[{index}].epochs=30."
+            )
+        least |= {f"stages[{index}].{name}": low for name, low in _AT_LEAST_OF_STAGE.items()}
+    for name, low in least.items():
+        value = values.get(name, low)
+        if not isinstance(value, int) or value < low:
+            raise ValueError(f"config.{name} is {value!r}; it takes a whole number from {low}.")
+    size = values.get("data.image_size", [1, 1])
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(
+            f"config.data.image_size is {tuple(size)!r}; it takes height and width in pixels, for "
+            "example (384, 128)."
+        )
+
+
+def check_field(config: ConfigDict, name: str) -> None:
+    """Refuses the name of a field that a configuration does not have.
+
+    Args:
+      config: any.
+      name: the field's path, ``data.image_size`` or ``stages[0].epochs``.
+
+    Raises:
+      ValueError: there is no such field; the message lists what there is, what is spelt alike
+        first.
+    """
+    try:
+        parts = config_path.split(name)
+    except ValueError:
+        parts = (name,)
+    inside, before = config, ""
+    for part in map(str, parts):
+        items: dict[str, Any] = {}
+        if isinstance(inside, ConfigDict):
+            items = {str(key): item for key, item in inside.items()}
+        elif isinstance(inside, tuple) and any(isinstance(item, ConfigDict) for item in inside):
+            items = {f"{before}[{index}]": item for index, item in enumerate(inside)}
+            part = f"{before}[{part}]"
+        if part not in items:
+            alike = difflib.get_close_matches(part, items) if isinstance(inside, ConfigDict) else []
+            accepted = [*alike, *(key for key in items if key not in alike)]
+            raise ValueError(
+                f"config has no field {name!r}; accepted there: {', '.join(accepted) or 'nothing'}."
+            )
+        inside, before = items[part], part
+
+
+def check_free(names: Iterable[str]) -> None:
+    """Refuses fields that a trained run's configuration keeps.
+
+    Args:
+      names: of fields.
+
+    Raises:
+      ValueError: one is none of `FREE_FIELDS`.
+    """
+    for name in names:
+        if name not in FREE_FIELDS:
+            raise ValueError(
+                f"config.{name} cannot be changed here: a run keeps the config it was trained "
+                f"with, except for {', '.join(FREE_FIELDS)}. Leave it out, or train another run."
+            )
+
+
+def override_free(config: ConfigDict, values: Mapping[str, Any]) -> None:
+    """Changes fields of a run's configuration that may differ once it is trained, none else.
+
+    Args:
+      config: of the run; changed.
+      values: by name, any of `FREE_FIELDS`.
+
+    Raises:
+      ValueError: another field, or a value of the wrong type.
+    """
+    check_free(values)
+    for name, value in values.items():
+        check_field(config, name)
+        try:
+            config.update_from_flattened_dict({name: value})
+        except TypeError as error:
+            raise ValueError(f"config.{name} is {value!r}: {error}.") from error
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreid import metrics, retrieval, runs, text, truth
+from jaxreid import files, metrics, retrieval, runs, text, truth
 from jaxreid.typing import PyTree
 
 DIRECTIONS = {"t2i": "text to image", "i2t": "image to text"}
@@ -52,6 +52,7 @@ def evaluate_run(
     split: str = "",
     checkpoint: str = "best",
     per_query: str | os.PathLike[str] = "",
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run and writes ``eval/<split>.json`` into its folder.
 
@@ -62,14 +63,16 @@ def evaluate_run(
       split: empty for the config's test split.
       checkpoint: ``best`` or ``last``.
       per_query: file for one CSV row a query; empty for none.
+      overrides: see `retrieval.load_run`.
 
     Returns:
       What was written: see the README, "Evaluation".
 
     Raises:
-      ValueError: the run, dataset, split or checkpoint does not exist.
+      ValueError: the run, dataset, split or checkpoint does not exist, or a field may not be
+        overridden.
     """
-    run = retrieval.load_run(workdir, which=checkpoint)
+    run = retrieval.load_run(workdir, which=checkpoint, overrides=overrides)
     split = split or run.config.data.test_split
     data = runs.load_captioned(run.config, split, run.vocabulary, dataset=dataset)
     found = evaluate_split(run.encoder, run.variables, data)
@@ -84,7 +87,7 @@ def evaluate_run(
     folder.mkdir(exist_ok=True)
     other = f"{dataset.replace('/', '_')}_" if dataset not in ("", run.config.data.name) else ""
     path = folder / f"{other}{split}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    files.write_atomically(path, json.dumps(result, indent=2) + "\n")
     if per_query:
         write_per_query(per_query, found, data)
     return result

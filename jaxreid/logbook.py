@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorboardX
 
+from jaxreid import files
+
 FILE_NAME = "metrics.jsonl"
 
 
@@ -26,9 +28,7 @@ class Logbook:
         self.path = pathlib.Path(workdir) / FILE_NAME
         lines = read(workdir)
         kept = [line for line in lines if line["step"] <= step]
-        temporary = self.path.with_suffix(".partial")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self.path)
+        files.write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
         self._board = tensorboardX.SummaryWriter(
             str(pathlib.Path(workdir) / "tensorboard"), purge_step=step + 1 if lines else None

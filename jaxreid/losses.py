@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxreid.arrays import unit
+
 Scalar = int | float | Float[Array, ""] | Int[Array, ""]
 
-_SMALLEST_NORM = 1e-6
 _SMALLEST_STRONG = 1e-6
 
 
@@ -31,15 +32,7 @@ def cosine_similarity(a: Float[Array, "A D"], b: Float[Array, "B D"]) -> Float[A
     >>> cosine_similarity(jnp.array([[3.0, 4.0], [0.0, 0.0]]), jnp.array([[6.0, 8.0]])).tolist()
     [[1.0], [0.0]]
     """
-    return jnp.matmul(_unit(a), _unit(b).T, precision=jax.lax.Precision.HIGHEST)
-
-
-def _unit(features: Float[Array, "B D"]) -> Float[Array, "B D"]:
-    features = features.astype(jnp.float32)
-    squared = jnp.sum(features**2, axis=-1, keepdims=True)
-    long_enough = squared > _SMALLEST_NORM**2
-    # The inner `where` keeps the gradient of the branch that is not taken finite.
-    return jnp.where(long_enough, features * jax.lax.rsqrt(jnp.where(long_enough, squared, 1.0)), 0)
+    return jnp.matmul(unit(a), unit(b).T, precision=jax.lax.Precision.HIGHEST)
 
 
 def identity_loss(
@@ -293,7 +286,7 @@ def released_margin(
     margin: Scalar,
     epoch: Scalar,
     fixed_epochs: int = 5,
-    smallest: float = 0.16,
+    smallest: float = 0.8,
 ) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
     """Margin of the weak terms, and who takes part, as SSAN's released program has it.
 
@@ -302,7 +295,8 @@ def released_margin(
       margin: a_1, in units of cosine.
       epoch: passes over the training pairs so far, 0 in the first, whole or broken.
       fixed_epochs: for so many epochs a_2 is a_1 / 2 and everyone takes part.
-      smallest: later an item whose a_2 = (lambda + 1) a_1 / 2 is below this is no anchor.
+      smallest: later an item whose a_2 = (lambda + 1) a_1 / 2 is below this share of a_1 is no
+        anchor; the program's 0.16 for its a_1 of 0.2, which is lambda below 0.6.
 
     Returns:
       [B] a_2 and [B] bool, whether the item is an anchor of the weak terms.
@@ -312,4 +306,4 @@ def released_margin(
     """
     early = jnp.asarray(epoch) < fixed_epochs
     adaptive = adaptive_margin(ratio, margin=margin)
-    return jnp.where(early, margin / 2.0, adaptive), early | (adaptive >= smallest)
+    return jnp.where(early, margin / 2.0, adaptive), early | (adaptive >= smallest * margin)

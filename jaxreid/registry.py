@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+DTYPES = ("float32", "bfloat16")
+
 Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 """(outputs, labels [B], valid [B, T], *, rng, epoch) -> (loss, its parts by name)."""
 
@@ -26,15 +28,13 @@ def build_model(config: ConfigDict, *, vocab_size: int, num_classes: int) -> nn.
     Raises:
       ValueError: no such network or compute type, or a field it does not know.
     """
-    try:
-        dtype = jnp.dtype(config.dtype)
-    except TypeError as error:
-        raise ValueError(
-            f"config.dtype is {config.dtype!r}; it takes float32 or bfloat16."
-        ) from error
+    if config.dtype not in DTYPES:
+        raise ValueError(f"config.dtype is {config.dtype!r}; it takes {' or '.join(DTYPES)}.")
     fields = _without_name(config.model)
     module = _module("models", config.model.name, "config.model.name")
-    return module.build(fields, vocab_size=vocab_size, num_classes=num_classes, dtype=dtype)
+    return module.build(
+        fields, vocab_size=vocab_size, num_classes=num_classes, dtype=jnp.dtype(config.dtype)
+    )
 
 
 def build_objective(config: ConfigDict) -> Objective:

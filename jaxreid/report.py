@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,8 +15,19 @@ import jinja2
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxreid import checkpoint, evaluate, exhibits, figures, logbook, retrieval, runs
+from jaxreid import (
+    checkpoint,
+    evaluate,
+    exhibits,
+    figures,
+    files,
+    logbook,
+    retrieval,
+    runs,
+    sharding,
+)
 from jaxreid import config as config_lib
+from jaxreid.models import layers
 
 FILE_NAME = "report.html"
 
@@ -27,7 +39,9 @@ _RESULT_FIELDS = {
 _AGAIN = "write it again by `jaxreid evaluate`, or delete it"
 
 
-def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
+def write_report(
+    workdir: str | os.PathLike[str], *, overrides: Mapping[str, Any] | None = None
+) -> pathlib.Path:
     """Writes ``report.html`` into the folder of a run: one file, with nothing outside it.
 
     Shown are the best checkpoint, or the last one where nothing was validated yet, and the config's
@@ -35,15 +49,16 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
 
     Args:
       workdir: folder of the run.
+      overrides: see `retrieval.load_run`.
 
     Returns:
       The file.
 
     Raises:
       ValueError: the folder is no run or has no checkpoint, or its test split is missing or has no
-        caption.
+        caption, or a field may not be overridden.
     """
-    run = retrieval.load_run(workdir, which=_which(workdir))
+    run = retrieval.load_run(workdir, which=_which(workdir), overrides=overrides)
     data = runs.load_captioned(run.config, run.config.data.test_split, run.vocabulary)
     if not len(data.tokens):
         raise ValueError(f"{data.split.name} has no caption: there is nothing to search with.")
@@ -67,9 +82,7 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
         config=config_lib.to_json(run.config),
     )
     path = pathlib.Path(workdir) / FILE_NAME
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    files.write_atomically(path, page)
     logging.info("%s: %.1f MB", path, len(page) / 1e6)
     return path
 
@@ -114,9 +127,14 @@ def facts(run: retrieval.Run, data: runs.Captioned) -> dict[str, str]:
     """
     config, split = run.config, data.split
     height, width = config.data.image_size
-    sizes = jax.tree_util.tree_leaves_with_path(run.variables["params"])
-    total = sum(leaf.size for _, leaf in sizes)
-    heads = sum(leaf.size for path, leaf in sizes if "'classifier" in jax.tree_util.keystr(path))
+    params = run.variables["params"]
+    kept = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if not layers.is_classifier(sharding.path_name(path))
+    ]
+    searching = layers.count_parameters(kept)
+    heads = layers.count_parameters(params, len(run.classes)) - searching
     checkpoint_name = "best by validation" if run.which == "best" else "the last one"
     found = {
         "Shown": f"{split.name}, {len(split.images):,} images, {len(split.captions):,} captions, "
@@ -124,7 +142,7 @@ def facts(run: retrieval.Run, data: runs.Captioned) -> dict[str, str]:
         "Trained on": f"{config.data.name}:{config.data.train_split}, {len(run.classes):,} people, "
         f"a vocabulary of {len(run.vocabulary):,} rows",
         "Network": f"{_network(config.model)}, images of {height} × {width}",
-        "Parameters": f"{total - heads:,}"
+        "Parameters": f"{searching:,}"
         + (f", and {heads:,} of identity classifiers for training only" if heads else ""),
         "Training": "; ".join(_stage(stage) for stage in config.stages)
         + f"; {config.batch_size} pairs a step, {config.dtype}, seed {config.seed}",

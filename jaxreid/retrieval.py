@@ -231,17 +231,25 @@ class Run:
         return self.encoder.captions(self.variables, tokens, lengths)
 
 
-def load_run(workdir: str | os.PathLike[str], *, which: str = "best") -> Run:
+def load_run(
+    workdir: str | os.PathLike[str],
+    *,
+    which: str = "best",
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
     """Loads a run from its folder alone.
 
     Args:
       workdir: folder that `jaxreid train` has written.
       which: ``best`` (by validation) or ``last`` checkpoint.
+      overrides: values of the config for a run that was moved, any of `config.FREE_FIELDS` by
+        name: ``{"data.data_dir": "/data"}``.
 
     Raises:
-      ValueError: the folder is no run or has no such checkpoint.
+      ValueError: the folder is no run or has no such checkpoint, or a field may not be overridden.
     """
     config = config_lib.load(workdir)
+    config_lib.override_free(config, overrides or {})
     vocabulary = text.Vocabulary.from_json(pathlib.Path(workdir) / runs.VOCABULARY_FILE)
     names = classes.load(workdir)
     model = registry.build_model(config, vocab_size=len(vocabulary), num_classes=len(names))

@@ -9,13 +9,10 @@ from __future__ import annotations
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxreid.models.layers import CLASS_MULTIPLE
+from jaxreid.models.layers import CLASS_MULTIPLE, is_classifier
 from jaxreid.typing import PyTree
 
 BATCH_AXES = ("data", "model")
-
-# Parameters below a module of this name have the classes as their last axis.
-CLASSIFIER_PREFIX = "classifier"
 
 
 def make_mesh(model: int = 1) -> Mesh:
@@ -73,11 +70,6 @@ def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
 def path_name(path: tuple[object, ...]) -> str:
     """Writes a tree path as ``module/sub_module/kernel``."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def is_classifier(name: str) -> bool:
-    """Tells whether a parameter (or its optimiser state) belongs to an identity classifier."""
-    return any(part.startswith(CLASSIFIER_PREFIX) for part in name.split("/"))
 
 
 def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:

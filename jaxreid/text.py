@@ -23,13 +23,16 @@ import collections
 import dataclasses
 import functools
 import json
+import os
+import pathlib
 import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from jaxtyping import Int
+
+from jaxreid import files
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -226,7 +229,7 @@ class Vocabulary:
         report = _report(full_lengths, max_tokens, num_words, unknown)
         return tokens, np.minimum(full_lengths, max_tokens), report
 
-    def to_json(self, path: epath.PathLike) -> None:
+    def to_json(self, path: str | os.PathLike[str]) -> None:
         """Writes the vocabulary to a file, whole or not at all.
 
         Args:
@@ -238,14 +241,10 @@ class Vocabulary:
             "unknown": self.unknown,
             "words": list(self.words),
         }
-        target = epath.Path(path)
-        # A run killed here must not leave half a vocabulary under the final name.
-        partial = target.parent / (target.name + ".tmp")
-        partial.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n")
-        partial.replace(target)
+        files.write_atomically(path, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
 
     @classmethod
-    def from_json(cls, path: epath.PathLike) -> Vocabulary:
+    def from_json(cls, path: str | os.PathLike[str]) -> Vocabulary:
         """Reads what `to_json` wrote.
 
         Args:
@@ -255,7 +254,7 @@ class Vocabulary:
           ValueError: the file is missing, is not such a file, or a field in it is wrong.
         """
         try:
-            content = json.loads(epath.Path(path).read_text())
+            content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ValueError(
                 f"no vocabulary at {path}. A run folder holds one from its first step on: check "
@@ -300,7 +299,7 @@ def _check_words(words: tuple[Any, ...]) -> None:
         seen[word] = index
 
 
-def _check_content(content: Any, path: epath.PathLike) -> None:
+def _check_content(content: Any, path: str | os.PathLike[str]) -> None:
     """Raises ValueError unless the JSON has the fields of a vocabulary file."""
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(

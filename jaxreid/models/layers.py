@@ -1,4 +1,4 @@
-"""Layers that the networks share: convolution, batch normalisation, pooling, unit vectors."""
+"""Layers that the networks share: convolution, batch normalisation, pooling, classifiers."""
 
 from __future__ import annotations
 
@@ -317,35 +317,33 @@ class Classifier(nn.Module):
         return jnp.where(_lead(real, logits), logits + _lead(bias, logits), PADDED_CLASS_LOGIT)
 
 
+def is_classifier(name: str) -> bool:
+    """Tells whether a parameter (or its optimiser state) belongs to an identity classifier.
+
+    Args:
+      name: its path, ``module/sub_module/kernel``. Below a module whose name starts with
+        "classifier" the last axis is that of the classes.
+    """
+    return any(part.startswith("classifier") for part in name.split("/"))
+
+
 def count_parameters(params: Any, num_classes: int = 0) -> int:
     """Number of parameters, padding classes of the classifiers not counted.
 
     Args:
       params: tree of arrays or of shapes (`jax.eval_shape`).
-      num_classes: real classes of the modules whose name starts with "classifier".
+      num_classes: real classes of the identity classifiers, see `is_classifier`.
     """
     total = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         size = 1
         for length in leaf.shape:
             size *= int(length)
-        names = [str(getattr(entry, "key", entry)) for entry in path]
-        if num_classes and any(name.startswith("classifier") for name in names):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if num_classes and is_classifier(name):
             size = size // int(leaf.shape[-1]) * num_classes
         total += size
     return total
-
-
-def unit(x: Float[Array, "... D"], epsilon: float = 1e-12) -> Float[Array, "... D"]:
-    """Scale vectors to length 1, in float32.
-
-    A vector whose squared length does not exceed epsilon becomes 0 with gradient 0: a direction
-    that says nothing must not push with a huge gradient.
-    """
-    x = x.astype(jnp.float32)
-    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    present = square > epsilon
-    return jnp.where(present, x * jax.lax.rsqrt(jnp.where(present, square, 1.0)), 0.0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxreid.models.layers import BatchNorm, Linear, PartLinear, product, symmetric_uniform, unit
+from jaxreid.arrays import unit
+from jaxreid.models.layers import BatchNorm, Linear, PartLinear, product, symmetric_uniform
 from jaxreid.typing import DType
 
 BRANCHES = ("global", "part", "relation")

@@ -139,8 +139,9 @@ def _accepted(name: str, value: Any) -> Any:
 def _check_outputs(outputs: Mapping[str, Any], *, cr: bool, id_weight: float) -> None:
     if cr and "weak" not in outputs:
         raise ValueError(
-            "config.objective.cr is True, but the batch holds one caption an item: draw two, the "
-            "second of another image of the same identity, or set config.objective.cr=False."
+            "config.objective.cr is True, but the batch holds one caption an item: set "
+            "config.data.captions_per_pair=2, which adds one of another image of the same "
+            "identity, or config.objective.cr=False."
         )
     if id_weight and "logits" not in outputs["image"]:
         raise ValueError(

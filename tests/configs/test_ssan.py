@@ -1,6 +1,7 @@
 """Every preset and variant builds its network, with the exact number of parameters."""
 
 import functools
+import itertools
 import json
 
 import jax
@@ -11,6 +12,7 @@ from configs import ssan
 from jaxreid import config as config_lib
 from jaxreid import optimizers, registry, step
 from jaxreid.models.layers import count_parameters
+from jaxreid.models.ssan import SSAN
 
 VOCABULARY = 5_000
 IDENTITIES = 11_003
@@ -105,6 +107,50 @@ def test_objective_and_optimiser_fit_the_network(preset, variant):
     assert config.objective.cr == (config.data.captions_per_pair == 2)
     for stage in config.stages:
         optimizers.make_optimizer(stage, shapes(config), steps_per_epoch=1)
+
+
+@pytest.mark.parametrize("row", ssan.TABLE_I)
+@pytest.mark.parametrize("other", [name for name in ssan.VARIANTS if name not in ssan.TABLE_I])
+def test_a_row_and_another_variant_undo_nothing_of_one_another(row, other):
+    plain = get_config("cuhk_pedes")
+    together = get_config("cuhk_pedes", row, other)
+    assert together == get_config("cuhk_pedes", other, row)
+    changes = config_lib.differences(plain, together)
+    expected = {
+        line
+        for variant in (row, other)
+        for line in config_lib.differences(plain, get_config("cuhk_pedes", variant))
+    }
+    assert set(changes) == expected
+
+
+def test_a_fixed_margin_in_the_baseline():
+    for variants in (("fixed_margin", "baseline"), ("baseline", "fixed_margin")):
+        objective = get_config("cuhk_pedes", *variants).objective
+        assert not objective.adaptive
+        assert not objective.cr
+
+
+@pytest.mark.parametrize("pair", list(itertools.permutations(ssan.TABLE_I, 2)))
+def test_two_rows_of_the_table_are_refused(pair):
+    with pytest.raises(ValueError, match=f"'{pair[0]}' and '{pair[1]}', which undo one another"):
+        get_config("cuhk_pedes", *pair)
+    assert set(ssan.TABLE_I) < set(ssan.VARIANTS)
+
+
+def test_the_formulation_is_one_field():
+    config = get_config("cuhk_pedes")
+    config.model.formulation = "released"
+    assert config.objective.formulation == "released"
+    loaded = json.loads(config_lib.to_json(config))
+    assert loaded["objective"]["formulation"] == "released"
+
+
+def test_fields_of_the_full_network():
+    """They are those that the network takes when nothing is said."""
+    fields = get_config("cuhk_pedes").model
+    for name in ("stage_sizes", "block", "width", "last_stride"):
+        assert fields[name] == getattr(SSAN, name)
 
 
 def test_variants_together():

@@ -29,17 +29,52 @@ def _train(workdir, preset="quickstart,runlocal", *more):
 
 
 def test_a_wrong_config_key_is_named(run, tmp_path):
-    code, _, error = run(*_train(tmp_path, "quickstart", "--config.stagez=3"))
+    code, _, error = run(*_train(tmp_path, "quickstart", "--config.model.widht=3"))
     assert code == 1
-    assert "stagez" in error
+    assert "config has no field 'model.widht'; accepted there: width, " in error
     assert "configs/ssan.py" in error
+    code, _, error = run(*_train(tmp_path, "quickstart", "--config.stages[1].epochs=3"))
+    assert code == 1
+    assert "config has no field 'stages[1].epochs'; accepted there: stages[0]." in error
+
+
+def test_a_number_out_of_range_is_named(run, tmp_path):
+    code, _, error = run(*_train(tmp_path / "run", "quickstart", "--config.log_every_steps=0"))
+    assert code == 1
+    assert "config.log_every_steps is 0; it takes a whole number from 1" in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_value_of_the_wrong_type_is_named(run, tmp_path):
     code, _, error = run(*_train(tmp_path, "quickstart", "--config.batch_size=many"))
     assert code == 1
-    assert "batch_size" in error
-    assert "many" in error
+    assert "config.batch_size is 'many'; it takes a whole number, for example 32." in error
+    code, _, error = run(*_train(tmp_path, "quickstart", "--config.batch_size"))
+    assert code == 1
+    assert "config.batch_size is given no value" in error
+    code, _, error = run(*_train(tmp_path, "quickstart", "--config.stages[0]=3"))
+    assert code == 1
+    assert "config.stages[0] is '3'; it takes a value for each of its fields" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--config.model.formulation=released"], "objective.formulation", "released"),
+        (["--config.objective.formulation=released"], "model.formulation", "released"),
+        (["--config.seed", "-1"], "seed", -1),
+        (["--config.model.remat"], "model.remat", True),
+        (["--config.model.part", "false"], "model.part", False),
+        (["--config.data.image_size=(192,64)"], "data.image_size", (192, 64)),
+        (["--config.objective.fixed_margin=.1"], "objective.fixed_margin", 0.1),
+        (["--config.seed=1", "--config.seed=2"], "seed", 2),
+    ],
+)
+def test_values_reach_their_fields(words, field, value):
+    config = cli._load_config(f"{CONFIG}:quickstart", cli._overrides(words))
+    for part in field.split("."):
+        config = config[part]
+    assert config == value
 
 
 def test_an_unknown_preset_lists_what_there_is(run, tmp_path):
@@ -60,6 +95,14 @@ def test_a_config_file_that_is_not_there(run, tmp_path):
     code, _, error = run("train", "--config", "nowhere.py:a", "--workdir", tmp_path)
     assert code == 1
     assert "'nowhere.py'" in error
+    (tmp_path / "empty.py").touch()
+    code, _, error = run("train", "--config", tmp_path / "empty.py", "--workdir", tmp_path)
+    assert code == 1
+    assert "does not define get_config()" in error
+    (tmp_path / "text.txt").touch()
+    code, _, error = run("train", "--config", tmp_path / "text.txt", "--workdir", tmp_path)
+    assert code == 1
+    assert "is no Python file" in error
 
 
 def test_a_missing_dataset_says_what_to_do(run, tmp_path):
@@ -107,7 +150,9 @@ def test_a_folder_that_is_no_run(run, tmp_path):
 def test_unknown_words_are_refused(run, tmp_path, capsys):
     for words in (
         [*_train(tmp_path), "--confg.seed=1"],
-        ["evaluate", "--workdir", tmp_path, "--config.seed=1"],
+        ["evaluate", "--workdir", tmp_path, "--seed=1"],
+        ["evaluate", "--workdir", tmp_path, "seed"],
+        ["bench", "eval", "--config.seed=1"],
         ["fly"],
     ):
         with pytest.raises(SystemExit) as exit:
@@ -154,3 +199,41 @@ def test_train_evaluate_and_report_in_a_row(run, tmp_path, tiny_data_dir, compil
     code, out, _ = run("report", "--workdir", workdir)
     assert code == 0
     assert pathlib.Path(out.split()[-1]).is_file()
+
+
+def test_a_run_that_was_moved(run, run_folder, tmp_path):
+    """Its data lie elsewhere than its config says."""
+    old = json.loads((run_folder / "config.json").read_text())["data"]
+    moved = tmp_path / "moved"
+    shutil.copytree(run_folder, moved)
+    content = json.loads((moved / "config.json").read_text())
+    (tmp_path / "gone").touch()  # a file, so that no folder can be made there
+    content["data"] |= {name: f"{tmp_path}/gone/{name}" for name in ("data_dir", "cache_dir")}
+    (moved / "config.json").write_text(json.dumps(content))
+    where = [f"--config.data.{name}={old[name]}" for name in ("data_dir", "cache_dir")]
+    for command in (["evaluate", "--split", "val"], ["report"]):
+        words = [*command, "--workdir", moved]
+        code, _, error = run(*words)
+        assert code == 1
+        assert f"{tmp_path}/gone/data_dir" in error
+        assert run(*words, *where)[0] == 0
+        code, _, error = run(*words, *where, "--config.batch_size=3")
+        assert code == 1
+        assert "config.batch_size cannot be changed here" in error
+        assert "data.data_dir" in error
+        code, _, error = run(*words, "--config.log_every_steps=often")
+        assert code == 1
+        assert "config.log_every_steps is 'often'; it takes a whole number" in error
+
+
+@pytest.mark.parametrize(
+    "words", [["--verbose", "evaluate"], ["evaluate", "--verbose"], ["evaluate"]]
+)
+def test_verbose_before_and_after_the_command(words, tmp_path):
+    arguments = cli._parser().parse_args([*words, "--workdir", str(tmp_path)])
+    assert arguments.verbose == ("--verbose" in words)
+    if arguments.verbose:
+        with pytest.raises(ValueError, match="is not a run"):
+            cli.main([*words, "--workdir", str(tmp_path)])
+    else:
+        assert cli.main([*words, "--workdir", str(tmp_path)]) == 1

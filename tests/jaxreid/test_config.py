@@ -54,6 +54,15 @@ def wider(config):
     config.model.width *= 2
 
 
+def thin(config):
+    config.model.width = 8
+
+
+def flat(config):
+    config.model.width = 2
+    config.batch_size = 2
+
+
 def presets(argument):
     def real(config):
         config.data.name = "real_set"
@@ -62,8 +71,9 @@ def presets(argument):
         argument,
         base,
         datasets={"real": real, "other": lambda config: None},
-        variants={"wide": wide, "wider": wider},
+        variants={"wide": wide, "wider": wider, "thin": thin, "flat": flat},
         small=small,
+        exclusive=[("thin", "flat")],
     )
 
 
@@ -72,6 +82,13 @@ def test_presets_and_variants_in_the_order_given():
     assert presets("other").data.name == ""
     assert presets("real,wide,wider").model.width == 256
     assert presets("real, wider ,wide").model.width == 128
+
+
+def test_a_variant_of_a_group_comes_first_and_alone():
+    assert presets("real,wider,thin").model.width == 16
+    assert presets("real,thin,thin").model.width == 8
+    with pytest.raises(ValueError, match=r"'flat' and 'thin', .* take one of: thin, flat\."):
+        presets("real,flat,wider,thin")
 
 
 def test_presets_do_not_share_anything():
@@ -96,7 +113,10 @@ def test_runlocal_is_always_last(argument):
         ("reel", "asks for preset 'reel'; the first word after the colon is one of: real, other."),
         ("", "asks for preset ''"),
         ("wide", "asks for preset 'wide'"),
-        ("real,wyde", "asks for variant 'wyde'; after the preset come any of: wide, wider, runloc"),
+        (
+            "real,wyde",
+            "asks for variant 'wyde'; after the preset come any of: wide, wider, thin, f",
+        ),
         ("real,", "asks for variant ''"),
         ("real,other", "asks for variant 'other'"),
     ],
@@ -170,6 +190,67 @@ def test_differences_name_what_matters(config):
         "stages[0].rates.^lstm/: None -> 0.5",
         "stages[1].epochs: 10 -> 11",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"log_every_steps": 0}, "config.log_every_steps is 0; it takes a whole number from 1"),
+        ({"batch_size": -2}, "config.batch_size is -2; it takes"),
+        ({"data": {"max_tokens": 0}}, "config.data.max_tokens is 0"),
+        ({"data": {"image_size": (384,)}}, r"image_size is \(384,\); it takes height and width"),
+        ({"data": {"image_size": (0, 1)}}, r"image_size is \(0, 1\)"),
+        ({"data": {"image_size": ("a", "b")}}, "image_size is"),
+        ({"stages": (3,)}, r"config.stages\[0\] is 3; a stage has fields"),
+    ],
+)
+def test_numbers_out_of_range(config, change, message):
+    config_lib.check(config)
+    config.update(change)
+    with pytest.raises(ValueError, match=message):
+        config_lib.check(config)
+
+
+def test_numbers_of_a_stage_out_of_range(config):
+    config.stages[1].epochs = 0
+    with pytest.raises(ValueError, match=r"config.stages\[1\].epochs is 0; .* from 1"):
+        config_lib.check(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.widht", r"no field 'model.widht'; accepted there: width\."),
+        ("date.name", "accepted there: data, batch_size, "),
+        (
+            "stages[2].epochs",
+            r"no field 'stages\[2\].epochs'; accepted .* stages\[0\], stages\[1\]",
+        ),
+        ("stages[0].epoch", "accepted there: epochs, "),
+        ("stages.epochs", r"accepted there: stages\[0\], "),
+        ("seed.more", "no field 'seed.more'; accepted there: nothing"),
+        ("seed.", "no field 'seed.'; accepted there: "),
+        ("data.image_size[0]", "accepted there: nothing"),
+    ],
+)
+def test_names_of_no_field(config, name, message):
+    with pytest.raises(ValueError, match=message):
+        config_lib.check_field(config, name)
+
+
+def test_names_of_fields(config):
+    for name in ("seed", "data.image_size", "stages[1].rates", 'stages[0].rates["^backbone/"]'):
+        config_lib.check_field(config, name)
+
+
+def test_only_free_fields_are_overridden(config):
+    config_lib.override_free(config, {"data.data_dir": "/here", "log_every_steps": 3})
+    assert (config.data.data_dir, config.log_every_steps) == ("/here", 3)
+    with pytest.raises(ValueError, match=r"config.seed cannot be changed here.*data.data_dir, "):
+        config_lib.override_free(config, {"data.feed": "host", "seed": 3})
+    assert config.data.feed == "auto"
+    with pytest.raises(ValueError, match="config.log_every_steps is 'often'"):
+        config_lib.override_free(config, {"log_every_steps": "often"})
 
 
 def test_free_fields_exist():

@@ -175,7 +175,7 @@ def run(monkeypatch, tmp_path):
                 "workdir": tmp_path,
             },
         )
-        monkeypatch.setattr(evaluate.retrieval, "load_run", lambda workdir, which: fake)
+        monkeypatch.setattr(evaluate.retrieval, "load_run", lambda workdir, **more: fake)
         monkeypatch.setattr(evaluate.runs, "load_captioned", lambda *args, **more: data)
         return tmp_path
 

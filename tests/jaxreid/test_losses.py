@@ -243,6 +243,19 @@ def test_released_margin_by_hand():
         assert anchor.tolist() == [False, False, True, True]
 
 
+@pytest.mark.parametrize("margin", [0.1, 0.2, 0.5, jnp.float32(0.3)])
+def test_released_anchors_are_those_of_one_lambda_whatever_the_margin(margin):
+    ratio = jnp.array([0.0, 0.59, 0.61, 1.0])
+    _, anchor = losses.released_margin(ratio, margin=margin, epoch=5)
+    assert anchor.tolist() == [False, False, True, True]
+
+
+def test_released_anchors_are_those_of_the_program():
+    ratio = jnp.linspace(0, 1, 1001, dtype=jnp.float32)
+    alpha_2, anchor = losses.released_margin(ratio, margin=0.2, epoch=5)
+    np.testing.assert_array_equal(anchor, np.asarray(alpha_2) >= np.float32(0.16))
+
+
 @pytest.mark.parametrize("rng", [None, KEY])
 def test_gradients_away_from_kinks(rng):
     # Far apart values: no finite difference moves a choice.

@@ -68,5 +68,7 @@ def test_a_module_that_itself_lacks_one(tmp_path, monkeypatch):
 def test_an_unknown_field_and_type():
     with pytest.raises(ValueError, match="global_dimm"):
         build(config(global_dimm=32))
-    with pytest.raises(ValueError, match="config.dtype is 'float23'; it takes float32 or bfloat16"):
-        build(config(), dtype="float23")
+    for dtype in ("float23", "float16", "float64", "int32", ""):
+        message = f"config.dtype is '{dtype}'; it takes float32 or bfloat16"
+        with pytest.raises(ValueError, match=message):
+            build(config(), dtype=dtype)

@@ -11,7 +11,18 @@ import matplotlib
 import numpy as np
 import pytest
 
-from jaxreid import checkpoint, evaluate, exhibits, figures, registry, report, runs, step, text
+from jaxreid import (
+    checkpoint,
+    evaluate,
+    exhibits,
+    figures,
+    registry,
+    report,
+    retrieval,
+    runs,
+    step,
+    text,
+)
 from jaxreid import config as config_lib
 from jaxreid.data import source
 from tests.jaxreid import tiny
@@ -36,14 +47,14 @@ def folder(tmp_path_factory):
         lambda leaf: random.uniform(0.01, 0.2, leaf.shape).astype(leaf.dtype),
         jax.eval_shape(functools.partial(step.init_variables, config, model)),
     )
-    _save(workdir, variables, score=None)
+    _save(workdir, variables, step=3, score=None)
     return workdir, variables
 
 
-def _save(workdir, variables, score):
+def _save(workdir, variables, step, score):
     with checkpoint.Checkpoints(workdir, create=True) as checkpoints:
         optimizer = {"step": np.zeros((), np.int32)}
-        checkpoints.save(3, variables=variables, optimizer=optimizer, meta={}, score=score)
+        checkpoints.save(step, variables=variables, optimizer=optimizer, meta={}, score=score)
 
 
 def test_report_of_a_run_before_and_after_validation(folder):
@@ -55,14 +66,14 @@ def test_report_of_a_run_before_and_after_validation(folder):
     assert page.count('class="query"') == 8
     assert page.count('class="map"') == 4
 
-    _save(workdir, variables, score=1.0)
-    lines = [{"step": 2, "train/loss": 3.0}, {"step": 3, "val/t2i/rank1": 5.0}]
+    _save(workdir, variables, step=4, score=1.0)
+    lines = [{"step": 2, "train/loss": 3.0}, {"step": 4, "val/t2i/rank1": 5.0}]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = evaluate.evaluate_run(workdir)
     path = report.write_report(workdir)
     page = path.read_text()
     assert path == workdir / "report.html"
-    assert "best by validation, step 3" in page
+    assert "best by validation, step 4" in page
     assert "Not evaluated yet" not in page
     for direction in ("t2i", "i2t"):
         assert f"<td>{result[direction]['map']:.2f}</td>" in page
@@ -80,6 +91,22 @@ def _assert_self_contained(page):
     assert all(source.startswith(("data:image/svg", "data:image/jpeg")) for source in sources)
     assert not re.search(r"<script|<link|@import|url\(|https?://", page)
     assert len(page) < 4e6
+
+
+def test_parameters_are_counted_without_padding_classes(folder):
+    workdir, variables = folder
+    run = retrieval.load_run(workdir, which="last")
+    data = runs.load_captioned(run.config, "test", run.vocabulary)
+    params = variables["params"]
+    rest = {name: leaf for name, leaf in params.items() if not name.startswith("classifier")}
+    total = sum(leaf.size for leaf in jax.tree.leaves(rest))
+    # Global, six parts and six relations, each with weights and a bias for each class.
+    sizes = run.config.model
+    heads = 7 * (sizes.global_dim + 1) + 6 * (sizes.relation_dim + 1)
+    assert len(run.classes) < 256
+    assert report.facts(run, data)["Parameters"] == (
+        f"{total:,}, and {heads * len(run.classes):,} of identity classifiers for training only"
+    )
 
 
 def test_folder_that_is_no_run_and_run_without_checkpoint_are_errors(tmp_path):
