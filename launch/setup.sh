@@ -8,16 +8,30 @@
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
+# venv alone does not tell: Debian without python3-venv has it, but not the ensurepip it needs.
+is_usable() {
+  "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python; do
-    if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  if [ -n "${PYTHON:-}" ]; then
+    if is_usable "$PYTHON"; then
+      command -v "$PYTHON"
+      return
+    fi
+    echo "PYTHON=$PYTHON cannot be used: it must be Python 3.11 or newer with the modules venv and" >&2
+    echo "ensurepip. Name another one, or unset PYTHON to have one looked for." >&2
+    return 1
+  fi
+  for candidate in python3 python3.13 python3.12 python3.11 python; do
+    if is_usable "$candidate"; then
       command -v "$candidate"
       return
     fi
   done
-  echo "No Python 3.11 or newer with the venv module was found. Install one (on Debian and Ubuntu:" >&2
-  echo "apt install python3 python3-venv), or name it: PYTHON=/path/to/python3.12 bash $0" >&2
+  echo "No Python 3.11 or newer with the modules venv and ensurepip was found. Install one (on Debian" >&2
+  echo "and Ubuntu: apt install python3 python3-venv), or name it: PYTHON=/path/to/python bash $0" >&2
   return 1
 }
 

@@ -64,6 +64,14 @@ def write_json(folder: pathlib.Path, content, name: str = "reid_raw.json") -> No
     (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 
+def change(folder: pathlib.Path, index: int, **fields) -> None:
+    """Rewrites one record of reid_raw.json; a field that is None is removed."""
+    changed = records()
+    changed[index] |= fields
+    changed[index] = {key: value for key, value in changed[index].items() if value is not None}
+    write_json(folder, changed)
+
+
 def write_image(path: pathlib.Path, seed: int, size: tuple[int, int] = (48, 16)) -> None:
     """Writes a picture of random colour bands, in the format of the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
