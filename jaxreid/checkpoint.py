@@ -72,12 +72,14 @@ class Checkpoints:
           optimizer: what only training needs.
           meta: what JSON can hold: stage, epoch.
           score: validation Rank-1, None where the step was not validated.
+
+        Raises:
+          ValueError: this step is there already.
         """
         if step in self._manager.all_steps():
-            if score is None:
-                return
-            self.wait()  # or its files would be removed while they are written
-            self._manager.delete(step)  # same arrays, now with their score
+            raise ValueError(
+                f"step {step} is saved already in {self.directory}; a run saves each step once."
+            )
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(variables),
             optimizer=ocp.args.StandardSave(optimizer),

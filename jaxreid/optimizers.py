@@ -76,6 +76,28 @@ def make_optimizer(
     return optax.partition({**rules, "frozen": optax.set_to_zero()}, labels)
 
 
+def check_frozen_statistics(stage: Mapping[str, Any], variables: PyTree) -> None:
+    """Refuses to freeze a module whose running statistics would go on moving.
+
+    Args:
+      stage: ``frozen``.
+      variables: ``params`` and ``batch_stats``, or their shapes.
+
+    Raises:
+      ValueError: a frozen pattern reaches a module with BatchNorm statistics.
+    """
+    paths = jax.tree_util.tree_flatten_with_path(variables.get("batch_stats", {}))[0]
+    names = [sharding.path_name(path) for path, _ in paths]
+    for pattern in stage["frozen"]:
+        found = [name for name in names if _pattern(pattern).search(name)]
+        if found:
+            raise ValueError(
+                f"stage.frozen names {pattern!r}, which reaches BatchNorm statistics "
+                f"({found[0]} and {len(found) - 1} more). Only modules without BatchNorm can be "
+                "frozen so far; for a slow backbone give it a small factor in stage.rates."
+            )
+
+
 def _rule(
     stage: Mapping[str, Any], schedule: optax.Schedule, factor: float
 ) -> optax.GradientTransformation:

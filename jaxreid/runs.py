@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 
+import jax
 import numpy as np
 from absl import logging
 from jaxtyping import Int
@@ -87,6 +88,19 @@ class RunData:
     val: Captioned
 
 
+def refuse_several_processes() -> None:
+    """Says at once that a run on several hosts is not possible yet.
+
+    Raises:
+      ValueError: this program runs as more than one process.
+    """
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"this is one of {jax.process_count()} processes, and a run takes one so far: use the "
+            "devices of a single host."
+        )
+
+
 def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     """Makes the folder of a run, or checks that it is this run's.
 
@@ -99,6 +113,11 @@ def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     Raises:
       ValueError: the folder cannot be written, or belongs to a run with another config.
     """
+    if "://" in str(workdir):
+        raise ValueError(
+            f"--workdir {str(workdir)!r} is not a local folder; runs are written to local disks so "
+            "far. Name a local folder and copy it afterwards."
+        )
     folder = pathlib.Path(workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,4 +175,9 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
     vocabulary.to_json(path)
     logging.info("vocabulary of %d words, %d identities", len(vocabulary.words), len(names))
     val = load_captioned(config, config.data.val_split, vocabulary)
+    if not len(val.tokens):
+        raise ValueError(
+            f"{val.split.name} has no caption: nothing can be validated on it. Name a split with "
+            "captions in config.data.val_split."
+        )
     return RunData(vocabulary, names, encode(config, train, vocabulary), val)

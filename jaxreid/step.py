@@ -103,6 +103,12 @@ def _init(
     )
 
 
+def fresh_opt_state(optimizer: optax.GradientTransformation, params: PyTree, mesh: Mesh) -> PyTree:
+    """Begins an optimiser's state anew, each leaf where the step expects it."""
+    places = sharding.state_shardings(jax.eval_shape(optimizer.init, params), mesh)
+    return jax.jit(optimizer.init, out_shardings=places)(params)
+
+
 def make_train_step(
     config: ConfigDict,
     model: nn.Module,

@@ -38,6 +38,7 @@ from jaxreid.step import (
     Scalars,
     TrainState,
     abstract_state,
+    fresh_opt_state,
     init_state,
     init_variables,
     make_train_step,
@@ -107,6 +108,7 @@ class Trainer:
       templates: row templates of the training captions; the last one always fits.
       stages: of the training.
       encoder: for validation.
+      shapes: of ``params`` and ``batch_stats``.
     """
 
     config: ConfigDict
@@ -118,15 +120,26 @@ class Trainer:
     templates: tuple[RowTemplate, ...]
     stages: tuple[Stage, ...]
     encoder: retrieval.Encoder
+    shapes: PyTree
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps until every pair was seen."""
         return self.feed.sampler.steps_per_epoch
 
-    def optimizer(self, stage: Stage, params: PyTree) -> optax.GradientTransformation:
-        """Builds the optimiser of a stage."""
-        return optimizers.make_optimizer(stage.config, params, steps_per_epoch=self.steps_per_epoch)
+    def optimizer(self, stage: Stage) -> optax.GradientTransformation:
+        """Builds the optimiser of a stage.
+
+        Raises:
+          ValueError: a field of the stage is not as it must be.
+        """
+        try:
+            optimizers.check_frozen_statistics(stage.config, self.shapes)
+            return optimizers.make_optimizer(
+                stage.config, self.shapes["params"], steps_per_epoch=self.steps_per_epoch
+            )
+        except ValueError as error:
+            raise ValueError(f"config.stages[{stage.index}]: {error}") from error
 
     def train_step(
         self, stage: Stage, optimizer: optax.GradientTransformation
@@ -169,7 +182,7 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
     model = registry.build_model(
         config, vocab_size=len(data.vocabulary), num_classes=len(data.classes)
     )
-    return Trainer(
+    trainer = Trainer(
         config=config,
         data=data,
         mesh=mesh,
@@ -187,7 +200,11 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
         templates=_templates(config, data.train.lengths, mesh),
         stages=make_stages(config, pairs.steps_per_epoch),
         encoder=retrieval.make_encoder(config, model, mesh),
+        shapes=jax.eval_shape(functools.partial(init_variables, config, model)),
     )
+    for stage in trainer.stages:  # a mistake in the last one should not wait for its turn
+        trainer.optimizer(stage)
+    return trainer
 
 
 def _templates(config: ConfigDict, lengths: np.ndarray, mesh: Mesh) -> tuple[RowTemplate, ...]:
@@ -212,20 +229,20 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
       workdir: its folder; all that evaluation and search need ends up there.
 
     Returns:
-      ``step``, ``best_step`` and, by name, the scores of the last validation; ``finished`` is True
-      where there was nothing left to do.
+      ``step`` and ``best_step``; ``finished`` is True where there was nothing left to do.
 
     Raises:
       ValueError: the config, the data or the folder is not as it must be.
       TrainingDivergedError: the loss or a gradient is not finite.
     """
+    runs.refuse_several_processes()
     runs.prepare_folder(config, workdir)
-    trainer = make_trainer(config, runs.load_run_data(config, workdir))
     with checkpoint.Checkpoints(workdir, create=True) as checkpoints:
         start = checkpoints.last or 0
-        if start == trainer.stages[-1].stop:
+        if start and checkpoints.meta(start)["finished"]:
             logging.info("the run in %s is finished (step %d)", workdir, start)
             return {"finished": True, "step": start, "best_step": checkpoints.best}
+        trainer = make_trainer(config, runs.load_run_data(config, workdir))
         state, stage_index = _first_state(trainer, checkpoints)
         logbook = Logbook(workdir, step=start)
         try:
@@ -241,8 +258,7 @@ def _first_state(trainer: Trainer, checkpoints: checkpoint.Checkpoints) -> tuple
     """Returns the state to begin or to go on with, and the stage its optimiser belongs to."""
     step = checkpoints.last
     stage = trainer.stages[0 if step is None else checkpoints.meta(step)["stage"]]
-    params = jax.eval_shape(functools.partial(init_variables, trainer.config, trainer.model))
-    optimizer = trainer.optimizer(stage, params["params"])
+    optimizer = trainer.optimizer(stage)
     if step is None:
         state = init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
         clu.parameter_overview.log_parameter_overview(state.params, include_stats=False)
@@ -261,12 +277,12 @@ def _run_stage(
     checkpoints: checkpoint.Checkpoints,
     logbook: Logbook,
 ) -> TrainState:
-    optimizer = trainer.optimizer(stage, state.params)
     step = int(state.step)
     if step == stage.stop:
         return state
+    optimizer = trainer.optimizer(stage)
     if step == stage.first and stage.index > 0:
-        state = state.replace(opt_state=jax.jit(optimizer.init)(state.params))
+        state = state.replace(opt_state=fresh_opt_state(optimizer, state.params, trainer.mesh))
     train_step = trainer.train_step(stage, optimizer)
     schedule = optimizers.stage_schedule(stage.config, trainer.steps_per_epoch)
     progress = Progress(step, trainer.stages[-1].stop, trainer.config.batch_size)
@@ -290,7 +306,11 @@ def _run_stage(
         score = None
         if _ends_epoch(trainer, stage, step):
             score = _validate(trainer, state, logbook, step)
-        meta = {"stage": stage.index, "epoch": (step - stage.first) / trainer.steps_per_epoch}
+        meta = {
+            "stage": stage.index,
+            "epoch": (step - stage.first) / trainer.steps_per_epoch,
+            "finished": step == trainer.stages[-1].stop,
+        }
         checkpoints.save(step, **split_state(state), meta=meta, score=score)
         progress.pause(step)
     return state
@@ -322,8 +342,13 @@ def _mean_scalars(
                 f"step {step - len(fetched) + offset + 1}: the loss is {scalars['loss']}, the "
                 f"gradient norm {scalars['grad_norm']}. The last good checkpoint is "
                 + (f"{checkpoints.directory / str(good)}" if good else "none, as none was due yet")
-                + ". Lower config.stages[0].learning_rate, or compute in float32 "
-                "(--config.dtype=float32), and start a new run with --config.init_from."
+                + ". Lower the stage's learning_rate, or compute in float32 "
+                "(--config.dtype=float32), and begin a new run in another --workdir"
+                + (
+                    f", from these weights: --config.init_from={checkpoints.directory.parent}."
+                    if good
+                    else "."
+                )
             )
     return {name: float(np.mean([s[name] for s in fetched])) for name in fetched[0]}
 

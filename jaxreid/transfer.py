@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxreid import retrieval, runs, sharding
+from jaxreid import checkpoint, retrieval, runs, sharding
 from jaxreid.typing import PyTree
 
 # A parameter of this name has one row for each word of the vocabulary.
@@ -62,7 +62,7 @@ def start_from(config: ConfigDict, data: runs.RunData, variables: PyTree) -> PyT
     if not config.init_from:
         return variables
     try:
-        source = retrieval.load_run(config.init_from)
+        source = _load(config.init_from)
     except ValueError as error:
         raise ValueError(
             f"config.init_from is {config.init_from!r}, which cannot be loaded: {error}"
@@ -82,6 +82,13 @@ def start_from(config: ConfigDict, data: runs.RunData, variables: PyTree) -> PyT
             f"fits.\n  {fit}"
         )
     return started
+
+
+def _load(workdir: str) -> retrieval.Run:
+    """Loads the best checkpoint, or the last where a run stopped before its first validation."""
+    with checkpoint.Checkpoints(workdir) as checkpoints:
+        which = "last" if checkpoints.best is None else "best"
+    return retrieval.load_run(workdir, which=which)
 
 
 def _positions(old: Sequence[str], new: Sequence[str]) -> np.ndarray:

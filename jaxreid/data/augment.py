@@ -19,6 +19,7 @@ def augment(
     *,
     flip: bool = False,
     shift: float = 0.0,
+    light: float = 0.0,
 ) -> UInt8[Array, "B H W 3"]:
     """Changes images at random, each by draws of its own.
 
@@ -29,18 +30,36 @@ def augment(
         captions name sides should leave it off.
       shift: move each image up or down by up to this share of its height, and sideways by up to
         this share of its width; what is bared repeats the edge.
+      light: multiply the brightness of each image by up to 1 +- this, and that of each of its
+        channels by up to a third of it more.
 
     Returns:
       [B, H, W, 3] uint8.
     """
-    flip_key, shift_key = jax.random.split(key)
+    flip_key, shift_key, light_key = jax.random.split(key, 3)
     if flip:
         mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
     if shift:
         for axis, axis_key in zip((1, 2), jax.random.split(shift_key), strict=True):
             images = _move(images, axis_key, axis, round(shift * images.shape[axis]))
+    if light:
+        images = _relight(images, light_key, light)
     return images
+
+
+def _relight(
+    images: UInt8[Array, "B H W 3"], key: Key[Array, ""], most: float
+) -> UInt8[Array, "B H W 3"]:
+    """Multiplies brightness and channels of each image, as another lamp or camera would."""
+    whole_key, channel_key = jax.random.split(key)
+    count = images.shape[0]
+    whole = jax.random.uniform(whole_key, (count, 1, 1, 1), jnp.float32, 1 - most, 1 + most)
+    channel = jax.random.uniform(
+        channel_key, (count, 1, 1, 3), jnp.float32, 1 - most / 3, 1 + most / 3
+    )
+    bright = images.astype(jnp.float32) * (whole * channel)
+    return jnp.clip(jnp.round(bright), 0, 255).astype(jnp.uint8)
 
 
 def _move(

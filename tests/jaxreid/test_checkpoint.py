@@ -70,24 +70,13 @@ def test_a_score_of_zero_counts(checkpoints):
     assert checkpoints.best == 1
 
 
-def test_saving_a_step_twice(checkpoints, tmp_path):
+def test_a_step_is_saved_once(checkpoints):
     save(checkpoints, 1, note="first")
-    save(checkpoints, 1, note="again")  # while the first is being written
+    with pytest.raises(ValueError, match="step 1 is saved already"):
+        save(checkpoints, 1, 30.0, note="again")
     checkpoints.wait()
     assert checkpoints.meta(1)["note"] == "first"
     assert checkpoints.best is None
-    save(checkpoints, 1, 30.0, note="scored")
-    checkpoints.wait()
-    assert checkpoints.meta(1) == {"stage": 0, "note": "scored"}
-    assert checkpoints.best == 1
-    assert kept(tmp_path) == [1]
-
-
-def test_scoring_a_step_that_is_being_written(checkpoints):
-    save(checkpoints, 1)
-    save(checkpoints, 1, 30.0)
-    checkpoints.wait()
-    assert checkpoints.best == 1
 
 
 def test_restores_every_bit_where_it_lay(checkpoints):

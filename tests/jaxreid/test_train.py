@@ -178,6 +178,34 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(tiny_d
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
+def test_the_last_good_checkpoint_is_named_and_can_be_started_from(finished, tmp_path):
+    config, _, _ = finished
+    config = config_lib.load(finished[1])
+    config.checkpoint_every_steps = 2
+    config.stages[0].update({"epochs": 1, "learning_rate": 0.0})
+    steps = train.Trainer.train_step
+
+    def breaking(self, stage, optimizer):
+        step = steps(self, stage, optimizer)
+
+        def broken(state, *arguments, **options):
+            state, scalars = step(state, *arguments, **options)
+            bad = state.step >= 5
+            return state, {**scalars, "loss": jax.numpy.where(bad, jax.numpy.nan, scalars["loss"])}
+
+        return broken
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Trainer, "train_step", breaking)
+        with pytest.raises(train.TrainingDivergedError) as caught:
+            train.train(config, tmp_path / "broken")
+    assert "step 5: the loss is nan" in str(caught.value)
+    assert f"{tmp_path}/broken/checkpoints/4." in str(caught.value)
+    assert f"--config.init_from={tmp_path}/broken" in str(caught.value)
+    config.init_from = str(tmp_path / "broken")
+    assert train.train(config, tmp_path / "next")["step"] == 8
+
+
 def test_stages_follow_each_other_with_a_fresh_optimiser_and_frozen_parameters(
     tiny_data_dir, tmp_path
 ):
@@ -195,6 +223,10 @@ def test_stages_follow_each_other_with_a_fresh_optimiser_and_frozen_parameters(
     for name in ("params/lstm/recurrent", "params/embedding/embedding"):
         np.testing.assert_array_equal(before[name], initial[name], err_msg=name)
         assert np.any(after[name] != initial[name]), name
+    backbone = config.copy_and_resolve_references()
+    backbone.stages[1].frozen = ("^backbone/",)
+    with pytest.raises(ValueError, match=r"config.stages\[1\].*BatchNorm statistics"):
+        train.train(backbone, tmp_path / "frozen")
     name = "params/backbone/stem_conv/kernel"
     assert np.any(before[name] != initial[name])
     with checkpoint.Checkpoints(tmp_path / "two") as checkpoints:

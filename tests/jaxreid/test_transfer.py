@@ -167,7 +167,7 @@ def test_no_run_named(config, new):
 def test_a_folder_that_is_no_run(config, new, tmp_path):
     config.init_from = str(tmp_path)
     with pytest.raises(
-        ValueError, match=r"config\.init_from is .* cannot be loaded: .*is not a run"
+        ValueError, match=r"config\.init_from is .* cannot be loaded: .*holds no checkpoints"
     ):
         start(config, new)
 

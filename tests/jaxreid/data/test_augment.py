@@ -56,3 +56,29 @@ def test_normalise_computes_in_float32_and_gives_the_wanted_type(images):
         found = normalise(images, dtype=jnp.bfloat16)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_array_equal(found, normalise(images).astype(jnp.bfloat16))
+
+
+def test_shift_moves_whole_images_and_repeats_the_edge():
+    column = np.arange(20, dtype=np.uint8)
+    images = np.broadcast_to(column[None, :, None, None] * 10, (64, 20, 8, 3))
+    moved = np.asarray(augment(jnp.asarray(images), jax.random.key(1), shift=0.1))
+    offsets = moved[:, 10, 0, 0] // 10 - 10.0
+    assert set(offsets) == {-2, -1, 0, 1, 2}  # a tenth of 20 rows
+    for image, offset in zip(moved, offsets, strict=True):
+        expected = np.clip(column + offset, 0, 19) * 10
+        np.testing.assert_array_equal(image[:, 3, 1], expected)
+    sideways = np.asarray(augment(jnp.asarray(images.swapaxes(1, 2)), jax.random.key(1), shift=0.1))
+    assert len(np.unique(sideways[:, 0, 10, 0])) == 5
+
+
+def test_light_scales_whole_images_and_stays_in_range():
+    images = jnp.full((256, 2, 2, 3), 100, jnp.uint8)
+    lit = np.asarray(augment(images, jax.random.key(2), light=0.3)).astype(float)
+    assert np.all(lit == lit[:, :1, :1]), "one factor for all pixels of a channel"
+    assert lit.min() >= 62
+    assert lit.max() <= 144
+    assert lit.mean() == pytest.approx(100, abs=3)  # 256 draws of standard deviation 18
+    ratio = lit[:, 0, 0] / lit[:, 0, 0].mean(axis=1, keepdims=True)
+    assert 0.03 < ratio.std() < 0.1, "channels differ a little"
+    white = augment(jnp.full((64, 2, 2, 3), 255, jnp.uint8), jax.random.key(3), light=0.3)
+    assert np.asarray(white).max() == 255
