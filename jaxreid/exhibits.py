@@ -120,7 +120,7 @@ def load_pictures(config: ConfigDict, split: str) -> Pictures:
 
     def picture(index: int) -> str:
         name = f"{data.name}:{split}[{index}]"
-        file = bytes(records[int(index)]["image"])
+        file = bytes(records[index]["image"])
         return figures.jpeg_uri(decode.decode_image(file, size, name=name))
 
     return picture
@@ -148,11 +148,11 @@ def ranked_lists(
     chosen = np.concatenate([drawn, failures])
     order, similarity = metrics.top_matches(captions[chosen], images, LIST_LENGTH)
     queries = []
-    for place, caption in enumerate(chosen):
-        described, pid = split.caption_image[caption], split.caption_pids[caption]
+    for place, caption in enumerate(chosen.tolist()):
+        described, pid = int(split.caption_image[caption]), split.caption_pids[caption]
         hits = tuple(
-            Hit(pictures(index), float(score), bool(split.pids[index] == pid))
-            for index, score in zip(order[place], similarity[place], strict=True)
+            Hit(pictures(index), score, bool(split.pids[index] == pid))
+            for index, score in zip(order[place].tolist(), similarity[place].tolist(), strict=True)
         )
         queries.append(
             Query(
@@ -210,8 +210,8 @@ def word_maps(
     truth = data.split.truth
     regions = None if truth is None else evaluate.token_regions(run.vocabulary, data)
     maps = []
-    for row, caption in enumerate(rows):
-        image = data.split.caption_image[caption]
+    for row, caption in enumerate(rows.tolist()):
+        image = int(data.split.caption_image[caption])
         words = name_words(run.vocabulary, data.split.captions[caption], scores[row])
         if truth is not None and regions is not None:
             words = add_truth(words, regions[caption], truth.region_boxes[image], truth.regions)

@@ -118,13 +118,8 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ValueError where one is not as documented."""
-        if self.unknown not in UNKNOWN_MODES:
-            raise ValueError(
-                f"unknown = {self.unknown!r}; accepted: "
-                + ", ".join(repr(mode) for mode in UNKNOWN_MODES)
-            )
         object.__setattr__(self, "words", tuple(self.words))
-        _check_words(self.words)
+        _check_fields(self.words, self.unknown)
 
     @classmethod
     def from_captions(
@@ -264,9 +259,10 @@ class Vocabulary:
             raise ValueError(f"vocabulary {path} cannot be read as JSON: {error}") from error
         _check_content(content, path)
         try:
-            return cls(tuple(content["words"]), content["unknown"])
+            _check_fields(tuple(content["words"]), content["unknown"])
         except ValueError as error:
             raise ValueError(f"vocabulary {path}: {error}") from error
+        return cls(tuple(content["words"]), content["unknown"])
 
 
 def _report(
@@ -285,8 +281,12 @@ def _report(
     )
 
 
-def _check_words(words: tuple[Any, ...]) -> None:
-    """Raises ValueError unless the words are distinct single tokens of the tokeniser."""
+def _check_fields(words: tuple[Any, ...], unknown: Any) -> None:
+    """Raises ValueError unless the words are distinct tokens and the mode is one of ours."""
+    if unknown not in UNKNOWN_MODES:
+        raise ValueError(
+            f"unknown = {unknown!r}; accepted: " + ", ".join(repr(mode) for mode in UNKNOWN_MODES)
+        )
     seen: dict[str, int] = {}
     for index, word in enumerate(words):
         if not isinstance(word, str) or tokenize(word) != [word]:

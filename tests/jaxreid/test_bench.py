@@ -13,9 +13,6 @@ from tests.jaxreid import tiny
 
 CONFIG = "configs/ssan.py:cuhk_pedes,baseline,runlocal"
 
-# ml_collections reads config files by a way that Python 3.12 has done away with.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
 
 @pytest.fixture(scope="module")
 def trained():

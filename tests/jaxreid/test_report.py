@@ -123,6 +123,9 @@ def test_folder_that_is_no_run_and_run_without_checkpoint_are_errors(tmp_path):
         report.write_report(tmp_path)
 
 
+WORDS = text.Vocabulary(("red", "shirt"))
+
+
 def _split(captions, num_images=1):
     return source.Split(
         name="made-up:test",
@@ -140,15 +143,13 @@ def _run(images, captions, scores=None):
     encoder = types.SimpleNamespace(
         images=lambda *_: images, captions=lambda *_: captions, word_scores=lambda *_: scores
     )
-    words = text.Vocabulary(("red", "shirt"))
-    return types.SimpleNamespace(encoder=encoder, variables={}, vocabulary=words)
+    run = object.__new__(retrieval.Run)  # without the network that its fields ask for
+    run.__dict__.update(encoder=encoder, variables={}, vocabulary=WORDS)
+    return run
 
 
 def _captioned(split):
-    shape = (len(split.captions), 3)
-    return types.SimpleNamespace(
-        split=split, tokens=np.ones(shape, np.int32), lengths=np.full(shape[0], 3)
-    )
+    return runs.Captioned(split, *WORDS.encode(split.captions, 3))
 
 
 def test_one_query_and_a_gallery_of_one():

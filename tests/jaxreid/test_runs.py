@@ -98,7 +98,8 @@ def test_what_a_run_trains_on(loaded, settings):
     assert train.tokens.shape == (len(train.split.captions), settings().data.max_tokens)
     words = text.tokenize(train.split.captions[0])[:16]
     known = [word if word in data.vocabulary else "<unk>" for word in words]
-    assert [data.vocabulary.word(i) for i in train.tokens[0, : train.lengths[0]]] == known
+    first = train.tokens[0, : train.lengths[0]].tolist()
+    assert [data.vocabulary.word(i) for i in first] == known
     assert data.val.report.num_captions == len(data.val.split.captions)
 
 

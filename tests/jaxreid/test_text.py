@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import inspect
 import json
 import string
 
@@ -35,7 +36,7 @@ def test_tokenize(sentence, words):
 
 def test_tokenize_refuses_bytes():
     with pytest.raises(ValueError, match=r"sentence = b'a man'.*bytes.*decode"):
-        tokenize(b"a man")
+        inspect.unwrap(tokenize)(b"a man")  # below the type check of the tests
 
 
 def test_words_come_by_first_appearance_and_must_occur_twice():
