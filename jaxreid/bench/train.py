@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -66,8 +65,7 @@ def bench_train(
         )
         trainer = train.make_trainer(config, data)
         stage = trainer.stages[0]
-        shapes = jax.eval_shape(functools.partial(step.init_variables, config, trainer.model))
-        optimizer = trainer.optimizer(stage, shapes["params"])
+        optimizer = trainer.optimizer(stage)
         state = step.init_state(config, trainer.model, optimizer, trainer.mesh)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         plan = [trainer.template(trainer.feed.lengths(number)) for number in range(steps)]
