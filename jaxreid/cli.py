@@ -31,6 +31,10 @@ _KINDS = {
 }
 _CONFIG_HELP = "configs/FILE.py:PRESET[,VARIANT ...]; change fields by --config.FIELD=VALUE"
 
+_MOVED_HELP = (
+    f"for a run that was moved: --config.FIELD=VALUE, any of {', '.join(config_lib.FREE_FIELDS)}"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
@@ -104,9 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", default="", help="split; the config's test split by default")
     sub.add_argument("--checkpoint", default="best", help="best (by validation) or last")
     sub.add_argument("--per_query", default="", metavar="FILE.csv", help="one row a query")
+    sub.epilog = _MOVED_HELP
 
     sub = command("report", _report, "write report.html of a run")
     sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.epilog = _MOVED_HELP
 
     sub = command("bench", _bench_eval, "measure speed and memory here; needs no dataset")
     _add_benches(sub.add_subparsers(dest="what", required=True, metavar="train|eval"), common)
