@@ -273,7 +273,7 @@ _LOCAL_CHANGES: dict[Callable[[Values, np.random.Generator], Values], float] = {
     _change_hat_color: 4,
     _change_bag: 3,
     _change_bag_color: 5,
-    _change_bag_side: 4,
+    _change_bag_side: 2,
     _change_pattern: 3,
     _change_bottom: 4,
 }
