@@ -105,7 +105,7 @@ class Builder(ArrayRecordBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        """Deals identities to the splits, those without twins to training; nothing is downloaded."""
+        """Deals identities to the splits, training first; nothing is downloaded."""
         sizes = {name: getattr(self.builder_config, name) for name in ("train", "val", "test")}
         identities = draw_identities(
             self.builder_config.seed, sum(sizes.values()), alone=sizes["train"]
