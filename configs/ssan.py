@@ -170,13 +170,13 @@ def _quickstart(config: ConfigDict) -> None:
     config.model.last_stride = 2
     # 500 identities are few: learn from how words and images agree rather than from who it is,
     # and from each caption with every image of its person.
-    config.objective.id_weight = 0.2
+    config.objective.id_weight = 0.1
     config.objective.beta = 1.0
     config.augment.shift = 0.05
     stage = config.stages[0]
-    stage.epochs = 8
+    stage.epochs = 10
     stage.learning_rate = 2e-3
-    stage.decay_epochs = (5, 7)
+    stage.decay_epochs = (7, 9)
     # A quick word attention soon gives every word the score 1 for all parts.
     stage.rates = ConfigDict({_WORD_ATTENTION: 0.1})
 
