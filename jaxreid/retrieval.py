@@ -221,8 +221,26 @@ class Run:
         """Its compiled encoders."""
         return make_encoder(self.config, self.model, self.mesh)
 
-    def embed_images(self, images: UInt8[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N D"]:
-        """Embeds [N, H, W, 3] uint8 RGB images of the run's image size."""
+    def embed_images(self, images: np.ndarray) -> Float[np.ndarray, "N D"]:
+        """Embeds images.
+
+        Args:
+          images: [N, H, W, 3] uint8 RGB of the run's image size, as `jaxreid.data.decode` makes
+            them.
+
+        Returns:
+          [N, D] float32, one unit vector per branch, side by side.
+
+        Raises:
+          ValueError: another shape or type.
+        """
+        wanted = (*self.config.data.image_size, 3)
+        if images.dtype != np.uint8 or images.shape[1:] != wanted:
+            raise ValueError(
+                f"images are {images.dtype} of shape {images.shape}; this run takes uint8 RGB of "
+                f"shape [N, {', '.join(map(str, wanted))}]. jaxreid.data.decode.decode_image reads "
+                "a file to that."
+            )
         return self.encoder.images(self.variables, images)
 
     def embed_sentences(self, sentences: Sequence[str]) -> Float[np.ndarray, "M D"]:

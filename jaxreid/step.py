@@ -109,6 +109,16 @@ def fresh_opt_state(optimizer: optax.GradientTransformation, params: PyTree, mes
     return jax.jit(optimizer.init, out_shardings=places)(params)
 
 
+def _pixels(config: ConfigDict, images: jax.Array, key: jax.Array) -> jax.Array:
+    """Augments and normalises [B, H, W, 3] uint8 images as the config says."""
+    return augment.normalise(
+        augment.augment(images, key, **config.augment),
+        mean=config.data.mean,
+        std=config.data.std,
+        dtype=jnp.dtype(config.dtype),
+    )
+
+
 def make_train_step(
     config: ConfigDict,
     model: nn.Module,
@@ -145,12 +155,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key, objective_key = jax.random.split(key, 3)
         data = feed.gather(resident, batch)
-        images = augment.normalise(
-            augment.augment(data["images"], augment_key, **config.augment),
-            mean=config.data.mean,
-            std=config.data.std,
-            dtype=jnp.dtype(config.dtype),
-        )
+        images = _pixels(config, data["images"], augment_key)
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
             outputs, changed = model.apply(
