@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import runpy
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -31,10 +30,9 @@ def tiny_data_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cuhk_pedes_manual_dir(tmp_path_factory):
     """A folder with a made-up `CUHK-PEDES` folder in it, in the official layout."""
-    script = pathlib.Path(__file__).parent / "tfds_builders" / "make_cuhk_pedes.py"
-    folder = tmp_path_factory.mktemp("manual")
-    runpy.run_path(str(script))["make"](folder)
-    return folder
+    from tfds_builders.cuhk_pedes import dummy_data
+
+    return dummy_data.make(tmp_path_factory.mktemp("manual")).parent
 
 
 @pytest.fixture(scope="module")

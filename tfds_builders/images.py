@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import dataclasses
+import functools
 import os
 import pathlib
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from tfds_builders.base import first_names
+from tensorflow_datasets.core.utils import tqdm_utils
+
+from tfds_builders.base import first_names, named_line
 
 ACCEPTED = "JPEG, PNG or BMP"
 
@@ -18,7 +22,6 @@ _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _JPEG_SCAN = 0xDA
-_MISSING = "missing"
 _BMP_UNCOMPRESSED = (0, 3)  # BI_RGB, BI_BITFIELDS
 # Files are small; a reader thread mostly waits for the disk or the network.
 _READERS = 8
@@ -45,30 +48,102 @@ def image_problem(path: str | os.PathLike[str]) -> str | None:
     return f"not {ACCEPTED}"
 
 
-def check_images(root: pathlib.Path, names: Collection[str]) -> None:
-    """Checks that all images of a dataset are there and whole.
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """Where the images of a dataset lie.
+
+    Attributes:
+      root: folder that the names are relative to.
+      paths: existing file of each name that has one.
+      missing: names without a file.
+      other_suffix: names whose file has the same name but for its suffix: case, or `.jpg.jpg`.
+    """
+
+    root: pathlib.Path
+    paths: Mapping[str, pathlib.Path]
+    missing: tuple[str, ...]
+    other_suffix: tuple[str, ...]
+
+    def notes(self) -> list[str]:
+        """Returns a line on names whose file has another suffix, if there are any."""
+        found = [f"{name} ({self.paths[name].name})" for name in self.other_suffix]
+        return named_line("images found under another suffix than annotated, and used", found)
+
+
+def locate(root: pathlib.Path, names: Iterable[str]) -> Located:
+    """Finds the files of a dataset; each folder is listed once.
+
+    Some copies have `.jpg.jpg` for `.jpg` or `.JPG` for `.jpg`: such a file stands for the name.
 
     Args:
       root: folder that the names are relative to.
       names: file paths relative to it, with "/".
 
+    Returns:
+      What is there and what is not.
+    """
+    paths: dict[str, pathlib.Path] = {}
+    missing, other_suffix = [], []
+    list_files = functools.cache(_files)
+    list_loosely = functools.cache(lambda folder: {_loose(n): n for n in list_files(folder)})
+    for name in names:
+        folder, _, base = name.rpartition("/")
+        if base in list_files(root / folder):
+            paths[name] = root / name
+        elif (other := list_loosely(root / folder).get(_loose(base))) is not None:
+            paths[name] = root / folder / other
+            other_suffix.append(name)
+        else:
+            missing.append(name)
+    return Located(root, paths, tuple(missing), tuple(other_suffix))
+
+
+def _files(folder: pathlib.Path) -> dict[str, None]:
+    """Lists the files of a folder in reverse order, nothing where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        # In reverse, so that of several names for one image the first counts.
+        return dict.fromkeys(sorted((e.name for e in entries if e.is_file()), reverse=True))
+
+
+def _loose(name: str) -> str:
+    """Returns a file name with its suffix in lower case, and once where it stands twice."""
+    stem, suffix = os.path.splitext(name)
+    if suffix and stem.lower().endswith(suffix.lower()):
+        stem = stem[: -len(suffix)]
+    return stem + suffix.lower()
+
+
+def check_images(located: Located) -> None:
+    """Checks that all images of a dataset are there and whole.
+
+    Args:
+      located: what `locate` found.
+
     Raises:
       ValueError: one or more are missing or damaged; one message with counts for each sub-folder,
         the first five names and what to do.
     """
+    damaged = _damaged(located.paths)
+    if located.missing or damaged:
+        total = collections.Counter(map(_folder, [*located.paths, *located.missing]))
+        message = _missing_text(located.root, located.missing, total)
+        raise ValueError("\n".join(message + _damaged_text(located.root, damaged, total)))
+
+
+def _damaged(paths: Mapping[str, pathlib.Path]) -> dict[str, str]:
+    """Returns what is wrong by name, for files that are not whole."""
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda name: _missing_or_damaged(root / name), names)
-        problems = {name: what for name, what in zip(names, found, strict=True) if what}
-    missing = [name for name, what in problems.items() if what == _MISSING]
-    damaged = {name: what for name, what in problems.items() if what != _MISSING}
-    if missing or damaged:
-        total = collections.Counter(map(_folder, names))
-        message = _missing_text(root, missing, total) + _damaged_text(root, damaged, total)
-        raise ValueError("\n".join(message))
-
-
-def _missing_or_damaged(path: pathlib.Path) -> str | None:
-    return image_problem(path) if path.is_file() else _MISSING
+        found = tqdm_utils.tqdm(
+            pool.map(image_problem, paths.values()),
+            desc="Checking images...",
+            unit=" images",
+            total=len(paths),
+            leave=False,
+            mininterval=1.0,
+        )
+        return {name: what for name, what in zip(paths, found, strict=True) if what}
 
 
 def _folder(name: str) -> str:
@@ -82,7 +157,7 @@ def _per_folder(names: Collection[str], total: collections.Counter[str]) -> str:
 
 
 def _missing_text(
-    root: pathlib.Path, missing: list[str], total: collections.Counter[str]
+    root: pathlib.Path, missing: Collection[str], total: collections.Counter[str]
 ) -> list[str]:
     if not missing:
         return []
@@ -97,7 +172,8 @@ def _missing_text(
     return [
         *lines,
         "  What to do: unpack the image archive of each of these sub-folders again, so that "
-        "the names above exist; names are compared letter by letter, suffix included.",
+        "the names above exist; names are compared letter by letter (of the suffix, case does "
+        "not matter).",
     ]
 
 

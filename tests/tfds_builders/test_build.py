@@ -5,12 +5,12 @@ import pathlib
 import subprocess
 import sys
 
-import make_cuhk_pedes as dummy
 import pytest
 import tensorflow_datasets as tfds
 
 import tfds_builders
 from tfds_builders.build import available_builders, build, main, make_builder
+from tfds_builders.cuhk_pedes import dummy_data as dummy
 
 ROOT = pathlib.Path(tfds_builders.__file__).parents[1]
 VERSION = "cuhk_pedes/1.0.0"

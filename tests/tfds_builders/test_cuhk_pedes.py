@@ -1,10 +1,10 @@
 """The CUHK-PEDES builder on a small made-up folder in the official layout."""
 
-import make_cuhk_pedes as dummy
 import pytest
 import tensorflow_datasets as tfds
 
 from tfds_builders.build import build
+from tfds_builders.cuhk_pedes import dummy_data as dummy
 from tfds_builders.cuhk_pedes.annotations import find_folder, read_annotations
 from tfds_builders.cuhk_pedes.cuhk_pedes_dataset_builder import (
     PUBLISHED,

@@ -3,10 +3,10 @@
 import json
 import shutil
 
-import make_cuhk_pedes as dummy
 import pytest
 
 from tfds_builders.build import build
+from tfds_builders.cuhk_pedes import dummy_data as dummy
 from tfds_builders.cuhk_pedes.annotations import read_annotations
 
 

@@ -3,10 +3,10 @@
 import struct
 
 import cv2
-import make_cuhk_pedes as dummy
 import numpy as np
 import pytest
 
+from tfds_builders.cuhk_pedes import dummy_data as dummy
 from tfds_builders.images import check_images, image_problem
 
 

@@ -20,7 +20,7 @@ from tfds_builders.base import (
     person_features,
 )
 from tfds_builders.cuhk_pedes import annotations as annotations_lib
-from tfds_builders.images import check_images
+from tfds_builders.images import Located, check_images, locate
 
 PUBLISHED = {
     "train": SplitCounts(images=34_054, captions=68_126, ids=11_003),
@@ -102,19 +102,20 @@ class Builder(ArrayRecordBuilder):
         annotations = annotations_lib.read_annotations(folder)
         logging.info("read %s", ", ".join(str(path) for path in annotations.files))
         images = folder / annotations_lib.IMAGES
-        check_images(images, [record.file_path for record in annotations.records])
+        located = locate(images, [record.file_path for record in annotations.records])
+        check_images(located)
         self._report(annotations)
         splits = _by_split(annotations.records)
-        return {name: self._generate_examples(images, part) for name, part in splits.items()}
+        return {name: self._generate_examples(located, part) for name, part in splits.items()}
 
     def _generate_examples(
-        self, images: pathlib.Path, records: Sequence[annotations_lib.Record]
+        self, located: Located, records: Sequence[annotations_lib.Record]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for record in records:
             yield (
                 record.file_path,
                 {
-                    "image": images / record.file_path,
+                    "image": located.paths[record.file_path],
                     "image_id": record.file_path,
                     "person_id": record.person_id,
                     "camera_id": camera_id(record.file_path),

@@ -1,0 +1,169 @@
+"""What the builders share whose files a user has to fetch: read, check, report, then write."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+from tfds_builders import images
+from tfds_builders.base import ArrayRecordBuilder, SplitCounts, person_features
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image with its captions.
+
+    Attributes:
+      file_path: path of the image under the image root, with "/"; becomes `image_id`.
+      person_id: identity, as published.
+      captions: sentences as given, line breaks and blanks included.
+      camera_id: camera, -1 where unknown.
+      view: name of the view, for sets divided by views; "" elsewhere.
+    """
+
+    file_path: str
+    person_id: int
+    captions: tuple[str, ...]
+    camera_id: int
+    view: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Found against published size of a split, or of a part of one.
+
+    Attributes:
+      name: for example "test" or "test, folder Market".
+      found: what is there.
+      published: what should be there; None where nothing was published.
+    """
+
+    name: str
+    found: SplitCounts
+    published: SplitCounts | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a builder finds in a user's folder, before it looks at a single image.
+
+    Attributes:
+      folder: the dataset's folder.
+      image_root: what `Record.file_path` is relative to.
+      files: the files read, annotations first.
+      splits: records by name of the split; a record may stand in several.
+      counts: sizes beside the published ones.
+      differences: how this copy differs from the published set; one line each.
+      notes: what is unusual but usable: one line each, with count and first five names.
+      faults: why nothing can be built; each says what is accepted and what to do.
+    """
+
+    folder: pathlib.Path
+    image_root: pathlib.Path
+    files: tuple[pathlib.Path, ...]
+    splits: Mapping[str, tuple[Record, ...]]
+    counts: tuple[Counts, ...] = ()
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """Returns the images of all splits, each once, in order."""
+        return list(dict.fromkeys(r.file_path for part in self.splits.values() for r in part))
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the files read: it tells one user's copy from another."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """A builder of a set that a user fetches; derived classes say how a folder is read.
+
+    Class attributes of a derived class: `HOW_TO_GET` (whom to ask, one sentence), `EXPECTED_TREE`
+    (the folder as drawn in messages), `USUAL_CAPTIONS` (captions of an ordinary image, None where
+    any number is).
+    """
+
+    HOW_TO_GET: ClassVar[str]
+    EXPECTED_TREE: ClassVar[str]
+    USUAL_CAPTIONS: ClassVar[int | None] = None
+    HOMEPAGE: ClassVar[str]
+
+    def read(self, manual_dir: pathlib.Path) -> Contents:
+        """Reads and checks everything but the images.
+
+        Args:
+          manual_dir: what the user gave: the folder that holds the dataset's, or that itself.
+
+        Returns:
+          What was found; `faults` lists what forbids a build.
+
+        Raises:
+          ValueError: there is nothing to read: no such folder, no annotation file, no JSON.
+        """
+        raise NotImplementedError
+
+    def _features(self) -> tfds.features.FeaturesDict:
+        return person_features()
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=self._features(),
+            homepage=self.HOMEPAGE,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        try:
+            manual_dir = pathlib.Path(dl_manager.manual_dir)
+        except AssertionError as error:  # TFDS: the folder is missing or empty
+            raise ValueError(str(error)) from error
+        contents = self.read(manual_dir)
+        logging.info("read %s", ", ".join(map(str, contents.files)))
+        if contents.faults:
+            raise ValueError("\n".join(contents.faults))
+        located = images.locate(contents.image_root, contents.names())
+        images.check_images(located)
+        self._report(contents, located)
+        return {
+            name: self._generate_examples(located, part) for name, part in contents.splits.items()
+        }
+
+    def _generate_examples(
+        self, located: images.Located, records: Sequence[Record]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for record in records:
+            yield record.file_path, self._example(record, located.paths[record.file_path])
+
+    def _example(self, record: Record, path: pathlib.Path) -> dict[str, Any]:
+        return {
+            "image": path,
+            "image_id": record.file_path,
+            "person_id": record.person_id,
+            "camera_id": record.camera_id,
+            "captions": list(record.captions),
+        }
+
+    def _report(self, contents: Contents, located: images.Located) -> None:
+        """Logs what differs from the published set, and keeps it with the data."""
+        notes = [*contents.notes, *located.notes()]
+        if contents.differences:
+            logging.warning(
+                "this copy of %s differs from the published one (it is built as it is):\n  %s",
+                self.name,
+                "\n  ".join(contents.differences),
+            )
+        if notes:
+            logging.warning("worth knowing about this copy:\n  %s", "\n  ".join(notes))
+        self.info.metadata["differences"] = list(contents.differences)
+        self.info.metadata["notes"] = notes
+        self.info.metadata["source"] = contents.fingerprint()
