@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -16,16 +17,22 @@ from jaxreid import files
 
 FILE_NAME = "config.json"
 
-# Fields that may differ when a run goes on: where things lie and what is shown, nothing that
-# changes a number.
+# Fields that may differ when a run goes on: where things lie, what is shown, what it is tested on;
+# nothing that changes what is trained.
 FREE_FIELDS = (
     "data.data_dir",
     "data.manual_dir",
     "data.cache_dir",
     "data.feed",
+    "data.test_name",
+    "eval.draws",
+    "eval.seed",
     "log_every_steps",
     "checkpoint_every_steps",
 )
+
+# Fields that came after the first runs, with the value that means what those runs did.
+_LATER_FIELDS = {"data.resize": "area", "data.test_name": "", "eval.draws": 10, "eval.seed": 0}
 
 # The least value of whole numbers, those of a stage below "stages".
 _AT_LEAST = {
@@ -38,17 +45,32 @@ _AT_LEAST = {
     "data.length_templates": 0,
     "mesh.model": 1,
     "eval.batch_size": 1,
+    "eval.draws": 1,
+    "eval.seed": 0,
 }
 _AT_LEAST_OF_STAGE = {"epochs": 1, "max_steps": 0}
 
 Change = Callable[[ConfigDict], None]
 
 
+@dataclasses.dataclass(frozen=True)
+class Parametric:
+    """A preset that takes values, written NAME=VALUE behind its own name.
+
+    Attributes:
+      change: called with the configuration, and with each value by its name.
+      accepted: what each value may be; all of them have to be given.
+    """
+
+    change: Callable[..., None]
+    accepted: Mapping[str, Sequence[str]]
+
+
 def from_presets(
     argument: str,
     base: Callable[[], ConfigDict],
     *,
-    datasets: Mapping[str, Change],
+    datasets: Mapping[str, Change | Parametric],
     variants: Mapping[str, Change],
     small: Change,
     exclusive: Sequence[Collection[str]] = (),
@@ -56,7 +78,8 @@ def from_presets(
     """Makes a configuration from what stands behind the colon of ``--config file.py:argument``.
 
     Args:
-      argument: ``DATASET[,VARIANT ...]``, for example ``cuhk_pedes,released,runlocal``.
+      argument: ``DATASET[,NAME=VALUE ...][,VARIANT ...]``, for example
+        ``cuhk_pedes,released,runlocal``.
       base: gives the configuration that presets change.
       datasets: preset name -> change.
       variants: name -> change, applied in the order given; ``runlocal``, a smoke run, is always
@@ -66,15 +89,30 @@ def from_presets(
         it is applied before the others, so that it undoes none of them.
 
     Raises:
-      ValueError: an unknown name, or two of one group.
+      ValueError: an unknown name, two of one group, or values that the preset does not take.
     """
-    dataset, *chosen = [part.strip() for part in argument.split(",")]
-    offered = {**variants, "runlocal": lambda config: _runlocal(config, small)}
+    dataset, *words = [part.strip() for part in argument.split(",")]
     if dataset not in datasets:
         raise ValueError(
             f"--config asks for preset {dataset!r}; the first word after the colon is one of: "
             f"{', '.join(datasets)}."
         )
+    chosen = [word for word in words if "=" not in word]
+    offered = {**variants, "runlocal": lambda config: _runlocal(config, small)}
+    _check_variants(chosen, offered, exclusive)
+    values = _preset_values(dataset, datasets, [word for word in words if "=" in word])
+    preset = datasets[dataset]
+    config = base()
+    (preset.change if isinstance(preset, Parametric) else preset)(config, **values)
+    first = {name for group in exclusive for name in group}
+    for name in sorted(chosen, key=lambda name: (name not in first, name == "runlocal")):
+        offered[name](config)
+    return config
+
+
+def _check_variants(
+    chosen: Sequence[str], offered: Collection[str], exclusive: Sequence[Collection[str]]
+) -> None:
     unknown = [name for name in chosen if name not in offered]
     if unknown:
         raise ValueError(
@@ -88,12 +126,37 @@ def from_presets(
                 f"--config asks for variants {both[0]!r} and {both[1]!r}, which undo one another; "
                 f"take one of: {', '.join(group)}."
             )
-    first = {name for group in exclusive for name in group}
-    config = base()
-    datasets[dataset](config)
-    for name in sorted(chosen, key=lambda name: (name not in first, name == "runlocal")):
-        offered[name](config)
-    return config
+
+
+def _preset_values(
+    name: str, datasets: Mapping[str, Change | Parametric], words: Sequence[str]
+) -> dict[str, str]:
+    """Reads the words NAME=VALUE of a preset; one message tells all that is wrong with them."""
+    preset = datasets[name]
+    accepted = preset.accepted if isinstance(preset, Parametric) else {}
+    values: dict[str, str] = {}
+    wrong = []
+    for word in words:
+        key, value = (part.strip() for part in word.split("=", 1))
+        if key in values:
+            wrong.append(f"{key} twice")
+        elif key not in accepted or value not in accepted[key]:
+            wrong.append(f"{key}={value}")
+        values[key] = value
+    wrong += [f"no {key}" for key in accepted if key not in values]
+    if not wrong:
+        return values
+    message = f"--config asks for preset {name!r} with {' and '.join(wrong)}; it takes "
+    if not accepted:
+        others = [other for other, one in datasets.items() if isinstance(one, Parametric)]
+        raise ValueError(
+            f"{message}no values" + (f", unlike {', '.join(others)}." if others else ".")
+        )
+    choices = " and ".join(f"{key}= one of {', '.join(some)}" for key, some in accepted.items())
+    example = ",".join(
+        f"{key}={some[place % len(some)]}" for place, (key, some) in enumerate(accepted.items())
+    )
+    raise ValueError(f"{message}{choices}, for example {name},{example}.")
 
 
 def _runlocal(config: ConfigDict, small: Change) -> None:
@@ -127,6 +190,9 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
     Args:
       workdir: the run's folder.
 
+    Returns:
+      It, with what an older run does not have: fields that were added since, as they then were.
+
     Raises:
       ValueError: the folder is no run, or its file is broken.
     """
@@ -142,6 +208,10 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
         raise ValueError(f"{path} is not JSON ({error}); restore it from a copy.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no fields; restore it from a copy.")
+    for name, value in _LATER_FIELDS.items():
+        section, field = name.split(".")
+        if isinstance(content.get(section), dict):
+            content[section].setdefault(field, value)
     return ConfigDict(_tuples(content))
 
 
@@ -233,7 +303,7 @@ def override_free(config: ConfigDict, values: Mapping[str, Any]) -> None:
       values: by name, any of `FREE_FIELDS`.
 
     Raises:
-      ValueError: another field, or a value of the wrong type.
+      ValueError: another field, or a value of the wrong type or out of its range.
     """
     check_free(values)
     for name, value in values.items():
@@ -242,6 +312,8 @@ def override_free(config: ConfigDict, values: Mapping[str, Any]) -> None:
             config.update_from_flattened_dict({name: value})
         except TypeError as error:
             raise ValueError(f"config.{name} is {value!r}: {error}.") from error
+    if values:
+        check(config)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

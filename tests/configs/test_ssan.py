@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import pathlib
 
 import jax
 import pytest
@@ -46,12 +47,14 @@ SMALL = {
     "bfloat16": 1_842_640,
     "remat": 1_842_640,
 }
-COUNTS = {"cuhk_pedes": FULL, "synth_pedes": FULL, "quickstart": SMALL}
+COUNTS = {name: SMALL if name == "quickstart" else FULL for name in ssan.DATASETS}
+VALUES = {"cross_domain": ("source=sysu", "target=market")}
+DRAWN = ("quickstart", "synth_pedes")
 ROWS = [(preset, variant) for preset in ssan.DATASETS for variant in ("", *ssan.VARIANTS)]
 
 
 def get_config(preset, *variants):
-    return ssan.get_config(",".join([preset, *filter(None, variants)]))
+    return ssan.get_config(",".join([preset, *VALUES.get(preset, ()), *filter(None, variants)]))
 
 
 def shapes(config, num_classes=0):
@@ -73,9 +76,8 @@ def _shapes(text, num_classes):
     return jax.eval_shape(init)["params"]
 
 
-def test_every_preset_and_variant_has_a_row():
-    assert set(COUNTS) == set(ssan.DATASETS)
-    for counts in COUNTS.values():
+def test_every_variant_has_a_row():
+    for counts in (FULL, SMALL):
         assert set(counts) == {"", *ssan.VARIANTS}
 
 
@@ -94,7 +96,9 @@ def test_runlocal_shrinks_everything(preset, variant):
     config = get_config(preset, variant, "runlocal")
     assert config.runlocal
     assert count_parameters(shapes(config)) == SMALL[variant]
-    assert config.data.name in ("synth_pedes/tiny", "cuhk_pedes")
+    plain = get_config(preset, variant)
+    assert config.data.name == ("synth_pedes/tiny" if preset in DRAWN else plain.data.name)
+    assert config.data.test_name == plain.data.test_name
     assert [(stage.epochs, stage.max_steps) for stage in config.stages] == [(1, 20)]
 
 
@@ -174,13 +178,37 @@ def test_the_setting_of_the_paper():
     assert stage.rates.to_dict() == {"^backbone/": 0.1}
 
 
-@pytest.mark.parametrize("preset", ["quickstart", "synth_pedes"])
-def test_drawn_people_are_not_mirrored(preset):
-    """Their captions name sides."""
+@pytest.mark.parametrize("preset", ["icfg_pedes", "rstp_reid", "cross_domain"])
+def test_other_sets_in_the_setting_of_the_paper(preset):
+    changes = config_lib.differences(get_config("cuhk_pedes"), get_config(preset))
+    assert {line.split(":")[0] for line in changes} <= {"data.name", "data.train_split"}
+
+
+def test_nothing_is_chosen_on_a_test_split():
+    for preset in ssan.DATASETS:
+        data = get_config(preset).data
+        assert (data.val_split, data.test_split) == ("val", "test")
+    data = get_config("icfg_pedes").data
+    assert (data.name, data.train_split) == ("icfg_pedes", "train_minus_val")
+
+
+def test_one_source_of_cuhk_pedes_against_another():
+    data = ssan.get_config("cross_domain,source=cuhk03,target=viper,released").data
+    assert (data.name, data.test_name) == ("cuhk_pedes/cuhk03", "cuhk_pedes/viper")
+    assert data.unknown == "drop"
+    with pytest.raises(
+        ValueError, match="with target=cuhk02; it takes source= one of sysu, cuhk01"
+    ):
+        ssan.get_config("cross_domain,source=cuhk03,target=cuhk02")
+
+
+@pytest.mark.parametrize("preset", [*DRAWN, "folder"])
+def test_captions_that_may_name_sides_forbid_mirroring(preset):
     for variant in ("", *ssan.VARIANTS, "runlocal"):
         config = get_config(preset, variant)
         assert not config.augment.flip
-        assert "^backbone/" not in config.stages[0].rates  # nothing is pretrained
+        if preset in DRAWN:
+            assert "^backbone/" not in config.stages[0].rates  # nothing is pretrained
 
 
 def test_the_released_formulation():
@@ -196,8 +224,13 @@ def test_unknown_names(argument):
 
 
 def test_every_preset_is_described():
-    for name in (*ssan.DATASETS, *ssan.VARIANTS, "runlocal"):
-        assert name in ssan.__doc__
+    readme = (pathlib.Path(ssan.__file__).parent / "README.md").read_text()
+    for name in ssan.DATASETS:
+        assert f"\n| {name} " in ssan.__doc__
+        assert f"\n| `{name}" in readme
+    for name in (*ssan.VARIANTS, "runlocal"):
+        assert f"``{name}``" in ssan.__doc__
+        assert f"`{name}`" in readme
 
 
 @pytest.mark.parametrize(("preset", "variant"), ROWS)

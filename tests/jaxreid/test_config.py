@@ -1,6 +1,7 @@
 """Presets and variants by name, and JSON that reads back."""
 
 import json
+import re
 
 import pytest
 from ml_collections import ConfigDict, config_dict
@@ -21,10 +22,12 @@ def base():
                 "name": "",
                 "data_dir": "~/data",
                 "image_size": (384, 128),
+                "resize": "area",
                 "max_tokens": 100,
                 "feed": "auto",
+                "test_name": "",
             },
-            "eval": {"batch_size": 128},
+            "eval": {"batch_size": 128, "draws": 10, "seed": 0},
             "stages": tuple(
                 ConfigDict(
                     {
@@ -67,10 +70,18 @@ def presets(argument):
     def real(config):
         config.data.name = "real_set"
 
+    def moved(config, start, end):
+        config.data.name = f"{start} to {end}"
+
+    places = {"start": ("here", "there"), "end": ("there", "nowhere")}
     return config_lib.from_presets(
         argument,
         base,
-        datasets={"real": real, "other": lambda config: None},
+        datasets={
+            "real": real,
+            "other": lambda config: None,
+            "moved": config_lib.Parametric(moved, places),
+        },
         variants={"wide": wide, "wider": wider, "thin": thin, "flat": flat},
         small=small,
         exclusive=[("thin", "flat")],
@@ -110,7 +121,10 @@ def test_runlocal_is_always_last(argument):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("reel", "asks for preset 'reel'; the first word after the colon is one of: real, other."),
+        (
+            "reel",
+            "asks for preset 'reel'; the first word after the colon is one of: real, other, moved.",
+        ),
         ("", "asks for preset ''"),
         ("wide", "asks for preset 'wide'"),
         (
@@ -124,6 +138,45 @@ def test_runlocal_is_always_last(argument):
 def test_unknown_names(argument, message):
     with pytest.raises(ValueError, match=message):
         presets(argument)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "moved,start=here,end=nowhere,wide",
+        "moved, wide, end = nowhere, start=here",
+    ],
+)
+def test_values_of_a_preset_stand_anywhere_behind_it(argument):
+    config = presets(argument)
+    assert config.data.name == "here to nowhere"
+    assert config.model.width == 128
+
+
+TAKES = "; it takes start= one of here, there and end= one of there, nowhere, for example moved,"
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong"),
+    [
+        ("moved", "with no start and no end" + TAKES + "start=here,end=nowhere."),
+        ("moved,start=here,wide", "with no end" + TAKES),
+        ("moved,start=here,end=here", "with end=here" + TAKES),
+        ("moved,start=,end=there", "with start=" + TAKES),
+        ("moved,start=here,start=there,end=there", "with start twice" + TAKES),
+        ("moved,strat=here,end=there", "with strat=here and no start" + TAKES),
+        ("real,start=here", "preset 'real' with start=here; it takes no values, unlike moved."),
+        ("moved,start=here,end=there,wyde", "asks for variant 'wyde'"),
+    ],
+)
+def test_values_that_a_preset_does_not_take(argument, wrong):
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        presets(argument)
+
+
+def test_values_where_no_preset_takes_any():
+    with pytest.raises(ValueError, match=r"with a=b; it takes no values\.$"):
+        config_lib.from_presets("one,a=b", base, datasets={"one": small}, variants={}, small=small)
 
 
 @pytest.fixture
@@ -141,6 +194,19 @@ def test_reads_back_equal(config, loaded):
     assert loaded == config
     assert config_lib.to_json(loaded) == config_lib.to_json(config)
     assert config_lib.differences(config, loaded) == []
+
+
+def test_a_run_from_before_a_field_was_added(config, tmp_path):
+    later = {"data": ["resize", "test_name"], "eval": ["draws", "seed"]}
+    content = json.loads(config_lib.to_json(config))
+    for section, fields in later.items():
+        for field in fields:
+            del content[section][field]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert config_lib.load(tmp_path) == config
+    # What somebody's own config has no room for is not put there.
+    (tmp_path / "config.json").write_text('{"seed": 0, "eval": 3}')
+    assert config_lib.load(tmp_path).to_dict() == {"seed": 0, "eval": 3}
 
 
 def test_reads_back_with_the_same_types(loaded):
@@ -177,6 +243,8 @@ def test_differences_name_what_matters(config):
     other.data.data_dir = "/elsewhere"
     other.data.feed = "host"
     other.log_every_steps = 1
+    other.data.test_name = "another_set"
+    other.eval.draws = 3
     assert config_lib.differences(config, other) == []
     other.seed = 7
     other.margin = 0.1
@@ -198,6 +266,8 @@ def test_differences_name_what_matters(config):
         ({"log_every_steps": 0}, "config.log_every_steps is 0; it takes a whole number from 1"),
         ({"batch_size": -2}, "config.batch_size is -2; it takes"),
         ({"data": {"max_tokens": 0}}, "config.data.max_tokens is 0"),
+        ({"eval": {"draws": 0}}, "config.eval.draws is 0; it takes a whole number from 1"),
+        ({"eval": {"seed": -1}}, "config.eval.seed is -1; it takes a whole number from 0"),
         ({"data": {"image_size": (384,)}}, r"image_size is \(384,\); it takes height and width"),
         ({"data": {"image_size": (0, 1)}}, r"image_size is \(0, 1\)"),
         ({"data": {"image_size": ("a", "b")}}, "image_size is"),
@@ -251,6 +321,8 @@ def test_only_free_fields_are_overridden(config):
     assert config.data.feed == "auto"
     with pytest.raises(ValueError, match="config.log_every_steps is 'often'"):
         config_lib.override_free(config, {"log_every_steps": "often"})
+    with pytest.raises(ValueError, match="config.eval.draws is 0; it takes a whole number from 1"):
+        config_lib.override_free(config, {"eval.draws": 0})
 
 
 def test_free_fields_exist():
