@@ -130,11 +130,13 @@ class SplitCounts:
       images: number of images.
       captions: number of captions.
       ids: number of identities.
+
+    A published number that is not known is None.
     """
 
-    images: int
-    captions: int
-    ids: int
+    images: int | None
+    captions: int | None
+    ids: int | None
 
 
 def count_lines(
@@ -156,7 +158,7 @@ def count_lines(
         lines += [
             f"{name}: {got[what]:,} {what}, published {want[what]:,} ({got[what] - want[what]:+,})"
             for what in want
-            if got[what] != want[what]
+            if want[what] is not None and got[what] != want[what]
         ]
     return lines
 

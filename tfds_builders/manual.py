@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
+import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tensorflow_datasets as tfds
 from absl import logging
 
 from tfds_builders import images
-from tfds_builders.base import ArrayRecordBuilder, SplitCounts, person_features
+from tfds_builders.base import ArrayRecordBuilder, SplitCounts, count_lines, person_features
+
+if TYPE_CHECKING:
+    from tfds_builders import doctor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,22 +86,68 @@ class Contents:
         """Returns a digest of the files read: it tells one user's copy from another."""
         digest = hashlib.sha256()
         for path in self.files:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+
+def count(records: Iterable[Record]) -> SplitCounts:
+    """Returns the numbers of images, captions and identities among the records."""
+    records = list(records)
+    return SplitCounts(
+        images=len(records),
+        captions=sum(len(record.captions) for record in records),
+        ids=len({record.person_id for record in records}),
+    )
+
+
+def count_parts(
+    parts: Mapping[str, Sequence[Record]], published: Mapping[str, SplitCounts]
+) -> tuple[Counts, ...]:
+    """Counts splits, or parts of them, beside the published sizes.
+
+    Args:
+      parts: records by name.
+      published: sizes by name; one that has no records counts as empty.
+
+    Returns:
+      The counts, those that were published first.
+    """
+    names = dict.fromkeys([*published, *parts])
+    return tuple(Counts(name, count(parts.get(name, ())), published.get(name)) for name in names)
+
+
+def differing(counts: Iterable[Counts]) -> list[str]:
+    """Returns one line for each number that is not the published one."""
+    counts = [part for part in counts if part.published is not None]
+    return count_lines(
+        {part.name: part.published for part in counts if part.published},
+        {part.name: part.found for part in counts},
+    )
 
 
 class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A builder of a set that a user fetches; derived classes say how a folder is read.
 
-    Class attributes of a derived class: `HOW_TO_GET` (whom to ask, one sentence), `EXPECTED_TREE`
-    (the folder as drawn in messages), `USUAL_CAPTIONS` (captions of an ordinary image, None where
-    any number is).
+    A derived class lives in a package of its own, beside a module `dummy_data`, and defines `read`
+    and these class attributes:
+
+    Attributes:
+      HOMEPAGE: page of the dataset.
+      HOW_TO_GET: whom to ask, one sentence.
+      EXPECTED_TREE: the folder as drawn in messages.
+      USUAL_CAPTIONS: captions of an ordinary image, None where any number is.
     """
 
+    HOMEPAGE: ClassVar[str]
     HOW_TO_GET: ClassVar[str]
     EXPECTED_TREE: ClassVar[str]
     USUAL_CAPTIONS: ClassVar[int | None] = None
-    HOMEPAGE: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "HOW_TO_GET") and hasattr(cls, "EXPECTED_TREE"):
+            cls.MANUAL_DOWNLOAD_INSTRUCTIONS = f"{cls.HOW_TO_GET}\n{cls.EXPECTED_TREE}"
 
     def read(self, manual_dir: pathlib.Path) -> Contents:
         """Reads and checks everything but the images.
@@ -111,6 +162,67 @@ class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore
           ValueError: there is nothing to read: no such folder, no annotation file, no JSON.
         """
         raise NotImplementedError
+
+    def examine(
+        self, manual_dir: pathlib.Path, *, progress: Callable[..., Any] | None = None
+    ) -> doctor.Examination:
+        """Checks a user's folder, images included, without building anything.
+
+        Args:
+          manual_dir: what the user gave.
+          progress: see `tfds_builders.doctor.examine`.
+
+        Returns:
+          What was found, what is wrong and what to do next.
+        """
+        from tfds_builders import doctor  # which imports this module
+
+        return doctor.examine(self, manual_dir, progress)
+
+    @classmethod
+    def write_dummy_data(cls, folder: pathlib.Path, **options: Any) -> pathlib.Path:
+        """Writes a small made-up copy of the dataset, oddities included.
+
+        Args:
+          folder: where to; serves as manual_dir.
+          **options: see `make` in the module `dummy_data` beside the builder.
+
+        Returns:
+          The dataset's folder.
+        """
+        package = cls.__module__.rpartition(".")[0]
+        return importlib.import_module(f"{package}.dummy_data").make(folder, **options)
+
+    def download_and_prepare(self, *, download_config: Any = None, **kwargs: Any) -> None:
+        """Builds the dataset unless it is there already.
+
+        Args:
+          download_config: `tfds.download.DownloadConfig`, whose `manual_dir` is the user's folder.
+          **kwargs: see `tfds.core.DatasetBuilder.download_and_prepare`.
+
+        Raises:
+          ValueError: the folder is not as it should be, the dataset's folder exists but holds no
+            finished dataset, or it holds one that was built from other files.
+        """
+        was_finished = self._is_finished()
+        super().download_and_prepare(download_config=download_config, **kwargs)
+        manual_dir = getattr(download_config, "manual_dir", None)
+        if was_finished and manual_dir and os.path.isdir(manual_dir):
+            self._check_source(pathlib.Path(manual_dir))
+
+    def _check_source(self, manual_dir: pathlib.Path) -> None:
+        """Raises ValueError if the finished dataset was built from other files than these."""
+        try:
+            built_from = self.info.metadata["source"]
+        except KeyError:  # built before this was kept
+            return
+        contents = self.read(manual_dir)
+        if contents.fingerprint() != built_from:
+            raise ValueError(
+                f"{self.data_dir} was built from other files than those in {contents.folder} "
+                f"({', '.join(path.name for path in contents.files)} differ). Leave out manual_dir "
+                "to use it as it is, name another data_dir, or build it anew with --overwrite."
+            )
 
     def _features(self) -> tfds.features.FeaturesDict:
         return person_features()
@@ -135,7 +247,9 @@ class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore
         images.check_images(located)
         self._report(contents, located)
         return {
-            name: self._generate_examples(located, part) for name, part in contents.splits.items()
+            name: self._generate_examples(located, part)
+            for name, part in contents.splits.items()
+            if part
         }
 
     def _generate_examples(
