@@ -121,7 +121,7 @@ def load_pictures(config: ConfigDict, split: str) -> Pictures:
     def picture(index: int) -> str:
         name = f"{data.name}:{split}[{index}]"
         file = bytes(records[index]["image"])
-        return figures.jpeg_uri(decode.decode_image(file, size, name=name))
+        return figures.jpeg_uri(decode.decode_image(file, size, name=name, resize=data.resize))
 
     return picture
 

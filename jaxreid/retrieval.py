@@ -226,7 +226,7 @@ class Run:
 
         Args:
           images: [N, H, W, 3] uint8 RGB of the run's image size, as `jaxreid.data.decode` makes
-            them.
+            them with ``config.data.resize``.
 
         Returns:
           [N, D] float32, one unit vector per branch, side by side.

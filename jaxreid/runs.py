@@ -58,6 +58,7 @@ def load(config: ConfigDict, split: str, *, dataset: str = "") -> source.Split:
         split,
         data_dir=data.data_dir,
         image_size=tuple(data.image_size),
+        resize=data.resize,
         cache_dir=data.cache_dir,
         manual_dir=data.manual_dir,
         register=data.register,

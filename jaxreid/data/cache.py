@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -20,9 +21,8 @@ from absl import logging
 from jaxtyping import UInt8
 
 from jaxreid.data import decode
+from jaxreid.progress import duration
 
-# Raise it whenever decoding changes, so that no stale pixels are read.
-DECODER_VERSION = 1
 _CHUNK = 256
 
 
@@ -37,6 +37,7 @@ def cached_images(
     num_images: int,
     size: tuple[int, int],
     *,
+    resize: str = "bicubic",
     key: Mapping[str, Any],
     cache_dir: str | os.PathLike[str],
 ) -> UInt8[np.ndarray, "N H W 3"]:
@@ -49,7 +50,8 @@ def cached_images(
       read: position in the split -> (image id, file bytes).
       num_images: N.
       size: (height, width) in pixels.
-      key: everything that changes the pixels: dataset, version, split, fingerprint of the files.
+      resize: how, see `decode.decode_image`.
+      key: everything else that changes the pixels: dataset, version, split, fingerprint of files.
       cache_dir: local folder for the caches of all splits; ``~`` is expanded.
 
     Returns:
@@ -59,15 +61,23 @@ def cached_images(
       ValueError: an image cannot be decoded (all broken ones counted, the first five named).
       OSError: the folder cannot be written, knows no locks, or is full.
     """
-    full_key = {**key, "size": list(size), "decoder": DECODER_VERSION, "images": num_images}
+    full_key = {
+        **key,
+        "size": list(size),
+        "resize": resize,
+        "decoder": decode.VERSION,
+        "images": num_images,
+    }
     digest = hashlib.sha256(json.dumps(full_key, sort_keys=True).encode()).hexdigest()[:20]
     folder = pathlib.Path(cache_dir).expanduser()
     path = folder / f"{digest}.npy"
     if not path.exists():
         with _usable(folder), _locked(folder / f"{digest}.lock"):
             if not path.exists():
-                _decode_all(read, num_images, size, path)
+                # For people who wonder what a file is; nothing reads it.
                 path.with_suffix(".json").write_text(json.dumps(full_key, indent=2))
+                _decode_all(read, (num_images, *size, 3), resize, path)
+                _report(path)
     return np.load(path, mmap_mode="r")
 
 
@@ -86,31 +96,49 @@ def _usable(folder: pathlib.Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(path: pathlib.Path) -> Iterator[None]:
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # the kernel lets go of it when a process is killed
+        try:  # the kernel lets go of a lock when its process is killed
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("another process decodes the same images: waiting for it (%s)", path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _report(path: pathlib.Path) -> None:
+    """Logs what a new cache takes on the disk, beside what lies there already."""
+    files = [*path.parent.glob("*.npy"), *path.parent.glob("*.partial")]
+    total = sum(file.stat().st_size for file in files)
+    logging.info(
+        "cache of decoded images: %s, %.2f GiB; files in that folder: %d, %.2f GiB in all. They "
+        "are never removed by themselves; those of no further use can be.",
+        path,
+        path.stat().st_size / 2**30,
+        len(files),
+        total / 2**30,
+    )
 
 
 def _decode_all(
     read: Callable[[int], tuple[str, bytes]],
-    num_images: int,
-    size: tuple[int, int],
+    shape: tuple[int, int, int, int],
+    resize: str,
     path: pathlib.Path,
 ) -> None:
     cv2.setNumThreads(1)  # the pool below is the parallelism
     temporary = path.with_suffix(".partial")
     temporary.unlink(missing_ok=True)  # of a killed build
-    needed = num_images * size[0] * size[1] * 3
+    needed = math.prod(shape)
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise OSError(f"{needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free")
     try:
         with temporary.open("wb") as file:
-            problems = _fill(file, read, num_images, size)
+            problems = _fill(file, read, shape, resize)
             file.flush()
             os.fsync(file.fileno())
         if problems:
             shown = "\n  ".join(sorted(problems)[:5])
-            raise ValueError(f"{len(problems)} of {num_images} images are broken:\n  {shown}")
+            raise ValueError(f"{len(problems)} of {shape[0]} images are broken:\n  {shown}")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -119,31 +147,40 @@ def _decode_all(
 def _fill(
     file: BinaryIO,
     read: Callable[[int], tuple[str, bytes]],
-    num_images: int,
-    size: tuple[int, int],
+    shape: tuple[int, int, int, int],
+    resize: str,
 ) -> list[str]:
     """Writes a NumPy file of all images; returns what is wrong with those that are broken."""
-    shape = (num_images, *size, 3)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     file.flush()
     begin, each = file.tell(), math.prod(shape[1:])
+    num_images, size = shape[0], (shape[1], shape[2])
     problems: list[str] = []
 
     def fill(index: int) -> None:
         name, data = read(index)
         try:
-            image = decode.decode_image(data, size, name=name)
+            image = decode.decode_image(data, size, name=name, resize=resize)
         except ValueError as error:
             problems.append(str(error))
         else:
             # Through a memory map, a full disk or a quota would kill the process without a word.
             os.pwrite(file.fileno(), image.tobytes(), begin + index * each)
 
+    since = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, num_images, _CHUNK):
-            list(pool.map(fill, range(start, min(start + _CHUNK, num_images))))
+            done = min(start + _CHUNK, num_images)
+            list(pool.map(fill, range(start, done)))
+            rate = done / (time.perf_counter() - since)
             logging.log_every_n_seconds(
-                logging.INFO, "decoding images: %d of %d", 10, start, num_images
+                logging.INFO,
+                "decoding images: %d of %d, %.0f images/s, %s left",
+                10,
+                done,
+                num_images,
+                rate,
+                duration((num_images - done) / rate),
             )
     return problems

@@ -6,10 +6,9 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-import inspect
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from jaxtyping import Float, Int, UInt8
 
-from jaxreid.data import cache
+from jaxreid.data import cache, decode
 
 _FILE_FORMAT = "array_record"  # the one that TFDS can read at random, and without TensorFlow
 
@@ -58,6 +57,8 @@ class Split:
       captions: M sentences as given.
       caption_image: [M] position of the image that each caption describes.
       truth: the synthetic set's truth, None for photographs.
+      views: key of each image's view, for sets divided by views; "" in their splits that are not
+        divided, None for other sets.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Split:
     captions: tuple[str, ...]
     caption_image: Int[np.ndarray, " M"]
     truth: Truth | None = None
+    views: tuple[str, ...] | None = None
 
     @functools.cached_property
     def identities(self) -> Int[np.ndarray, " I"]:
@@ -91,36 +93,87 @@ def load_split(
     *,
     data_dir: str | os.PathLike[str],
     image_size: tuple[int, int],
+    resize: str = "bicubic",
     cache_dir: str | os.PathLike[str] = "",
     manual_dir: str | os.PathLike[str] = "",
     register: str = "",
 ) -> Split:
-    """Reads a split, building a dataset that draws itself where it is missing.
+    """Reads a split, building the dataset where it is missing.
 
     Args:
       name: TFDS name, ``dataset`` or ``dataset/config``.
       split: split of it, ``train`` for example.
       data_dir: TFDS folder.
       image_size: (height, width) in pixels to decode to.
+      resize: how, see `decode.decode_image`.
       cache_dir: local folder of decoded images; empty for the user's cache folder.
-      manual_dir: folder of the licensed files, should the set have to be built from them.
+      manual_dir: folder of the files that the set is built from, or was built from.
       register: package whose import registers builders.
 
     Returns:
       The split as arrays.
 
     Raises:
-      ValueError: no such dataset or split, nothing built yet and no files to build from, or broken
-        images.
+      ValueError: no such dataset or split, nothing built yet and no files to build from, a set
+        that was built from other files, broken images, or an unknown ``resize``.
     """
+    decode.check_resize(resize)  # before anything is built
     builder = find_builder(name, data_dir=data_dir, register=register)
     prepare(builder, manual_dir=manual_dir)
     if split not in builder.info.splits:
         known = ", ".join(sorted(builder.info.splits))
         raise ValueError(f"dataset {name!r} has no split {split!r}; it has: {known}.")
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    records = builder.as_data_source(split=split, decoders=decoders)
-    return _to_split(builder, split, records, image_size, cache_dir or cache.default_cache_dir())
+    return read_split(builder, split, image_size=image_size, resize=resize, cache_dir=cache_dir)
+
+
+def read_split(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    image_size: tuple[int, int],
+    resize: str = "bicubic",
+    cache_dir: str | os.PathLike[str] = "",
+) -> Split:
+    """Reads a split of a finished dataset.
+
+    Args:
+      builder: of the dataset.
+      split: one that it has.
+      image_size: (height, width) in pixels to decode to.
+      resize: how, see `decode.decode_image`.
+      cache_dir: local folder of decoded images; empty for the user's cache folder.
+
+    Returns:
+      The split as arrays.
+
+    Raises:
+      ValueError: the split holds no image, or broken ones.
+    """
+    records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+    fields = _fields(records)
+    if not fields:
+        raise ValueError(f"split {split!r} of {builder.info.full_name!r} holds no image.")
+    image_ids = _texts(fields["image_id"])
+    counts = [len(captions) for captions in fields["captions"]]
+    images = cache.cached_images(
+        lambda index: (image_ids[index], bytes(records[index]["image"])),
+        len(records),
+        image_size,
+        resize=resize,
+        key=_fingerprint(builder, split),
+        cache_dir=cache_dir or cache.default_cache_dir(),
+    )
+    return Split(
+        name=f"{builder.info.full_name.rsplit('/', 1)[0]}:{split}",
+        images=images,
+        image_ids=image_ids,
+        pids=np.asarray(fields["person_id"], np.int64),
+        camids=np.asarray(fields["camera_id"], np.int64),
+        captions=_texts(text for captions in fields["captions"] for text in captions),
+        caption_image=np.repeat(np.arange(len(records), dtype=np.int32), counts),
+        truth=_truth(builder, fields) if "caption_mentions" in fields else None,
+        views=_texts(fields["view"]) if "view" in fields else None,
+    )
 
 
 def find_builder(
@@ -151,20 +204,26 @@ def find_builder(
         reason = "no builder has this name" if unknown else str(error).split("\n", 1)[0]
         raise ValueError(
             f"config.data.name is {name!r}: {reason}. {register or 'No package'} "
-            f"(config.data.register) offers: {', '.join(_offered(register)) or 'none'}."
+            f"(config.data.register) offers: {_offered(register, name)}."
         ) from error
 
 
-def _offered(register: str) -> list[str]:
-    """Lists what a package registers, each dataset with each of its configs."""
-    found, classes = [], [tfds.core.DatasetBuilder]
+def _offered(register: str, name: str) -> str:
+    """Lists the datasets of a package, or the configs of the one that is named.
+
+    Only builders with a version count: others are bases of theirs.
+    """
+    found: dict[str, list[str]] = {}
+    classes = [tfds.core.DatasetBuilder]
     while classes:
         builder = classes.pop()
         classes += builder.__subclasses__()
-        if register and builder.__module__.startswith(register) and not inspect.isabstract(builder):
-            configs = [config.name for config in builder.BUILDER_CONFIGS]
-            found += [f"{builder.name}/{config}" for config in configs] or [builder.name]
-    return sorted(found)
+        if register and builder.__module__.startswith(register) and builder.VERSION is not None:
+            found[builder.name] = [config.name for config in builder.BUILDER_CONFIGS]
+    dataset = name.partition("/")[0]
+    if found.get(dataset):
+        return ", ".join(f"{dataset}/{config}" for config in found[dataset])
+    return ", ".join(sorted(found)) or "none"
 
 
 def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[str] = "") -> None:
@@ -172,12 +231,16 @@ def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[
 
     Args:
       builder: from `find_builder`.
-      manual_dir: folder of the licensed files; a set that draws itself needs none.
+      manual_dir: folder of the licensed files; a set that draws itself needs none. A set that is
+        built already is left as it is, but its builder gets to say that it was built from others.
 
     Raises:
-      ValueError: the set is made from licensed files and no folder is given, its folder holds
-        something else, or it cannot be written.
+      ValueError: the set is made from licensed files and no folder is given, it was built from
+        other files, its folder holds something else, or it cannot be written.
     """
+    config = tfds.download.DownloadConfig(
+        manual_dir=os.path.expanduser(manual_dir) if manual_dir else None
+    )
     if (builder.data_path / "dataset_info.json").exists():
         found = builder.info.file_format
         if found is None or found.value != _FILE_FORMAT:
@@ -185,6 +248,8 @@ def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[
                 f"{builder.data_path} holds {found and found.value} files; only {_FILE_FORMAT} is "
                 "read. Remove that folder, or name another one in config.data.data_dir."
             )
+        if manual_dir:
+            builder.download_and_prepare(download_config=config)
         return
     if builder.data_path.exists():  # TFDS would take it for the dataset
         raise ValueError(
@@ -198,9 +263,6 @@ def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[
             f"config.data.data_dir to where it is built.\n{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )
     logging.info("building %s in %s", builder.info.full_name, builder.data_path)
-    config = tfds.download.DownloadConfig(
-        manual_dir=os.path.expanduser(manual_dir) if manual_dir else None
-    )
     try:
         builder.info.set_file_format(_FILE_FORMAT, override=True)
         builder.download_and_prepare(download_config=config)
@@ -211,48 +273,26 @@ def prepare(builder: tfds.core.DatasetBuilder, *, manual_dir: str | os.PathLike[
         ) from error
 
 
-def _to_split(
-    builder: tfds.core.DatasetBuilder,
-    split: str,
-    records: Sequence[dict[str, Any]],
-    image_size: tuple[int, int],
-    cache_dir: str | os.PathLike[str],
-) -> Split:
-    fields: dict[str, list[Any]] = (
-        {key: [] for key in records[0] if key != "image"} if len(records) else {}
-    )
+def _fields(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Gathers the values of each feature but the image, whose bytes would fill the memory."""
+    fields: dict[str, list[Any]] = {}
     for record in records:
-        for key, values in fields.items():
-            values.append(record[key])
-    if not fields:
-        raise ValueError(f"split {split!r} of {builder.info.full_name!r} holds no image.")
-    image_ids = tuple(_text(value) for value in fields["image_id"])
-    counts = [len(captions) for captions in fields["captions"]]
-    images = cache.cached_images(
-        lambda index: (image_ids[index], bytes(records[index]["image"])),
-        len(records),
-        image_size,
-        key=_fingerprint(builder, split),
-        cache_dir=cache_dir,
-    )
-    return Split(
-        name=f"{builder.info.full_name.rsplit('/', 1)[0]}:{split}",
-        images=images,
-        image_ids=image_ids,
-        pids=np.asarray(fields["person_id"], np.int64),
-        camids=np.asarray(fields["camera_id"], np.int64),
-        captions=tuple(_text(text) for captions in fields["captions"] for text in captions),
-        caption_image=np.repeat(np.arange(len(records), dtype=np.int32), counts),
-        truth=_truth(builder, fields) if "caption_mentions" in fields else None,
-    )
+        for key, value in record.items():
+            if key != "image":
+                fields.setdefault(key, []).append(value)
+    return fields
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+def _texts(values: Iterable[bytes | str]) -> tuple[str, ...]:
+    return tuple(v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values)
 
 
 def _fingerprint(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:
-    """Names what the pixels come from: a rebuilt or replaced set gets a cache of its own."""
+    """Names what the pixels come from: a rebuilt or replaced set gets a cache of its own.
+
+    Files are told apart by size and time of change, since to read them takes longer than to decode
+    what a smoke run needs. A copy with other times costs a cache of its own, never wrong pixels.
+    """
     digest = hashlib.sha256()
     for file in sorted(pathlib.Path(builder.data_path).iterdir()):
         status = file.stat()

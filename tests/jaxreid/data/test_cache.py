@@ -1,11 +1,14 @@
 """The cache of decoded images: once, whole or not at all."""
 
 import errno
+import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -31,8 +34,8 @@ class Files:
         return name, cv2.imencode(".png", picture)[1].tobytes()
 
 
-def images(files, folder, *, size=SIZE, **key):
-    return cache.cached_images(files, files.number, size, key=key, cache_dir=folder)
+def images(files, folder, *, size=SIZE, resize="bicubic", **key):
+    return cache.cached_images(files, files.number, size, resize=resize, key=key, cache_dir=folder)
 
 
 def expected(number, size=SIZE):
@@ -62,12 +65,40 @@ def test_another_size_key_or_number_is_another_file(tmp_path):
     assert small.shape == (3, 3, 2, 3)
     images(Files(3), tmp_path, split="test")
     images(Files(4), tmp_path, split="train")
-    assert len(arrays(tmp_path)) == 4
+    images(Files(3), tmp_path, split="train", resize="area")
+    assert len(arrays(tmp_path)) == 5
+    described = [json.loads(path.with_suffix(".json").read_text()) for path in arrays(tmp_path)]
+    assert sorted(one["resize"] for one in described) == ["area"] + ["bicubic"] * 4
+
+
+@pytest.mark.parametrize("resize", ["bicubic", "area"])
+def test_resizes_as_asked(tmp_path, resize):
+    edge = np.zeros((6, 4, 3), np.uint8)
+    edge[:, 2:] = 200
+    data = cv2.imencode(".png", edge)[1].tobytes()
+    found = cache.cached_images(
+        lambda index: ("a", data), 1, (9, 6), resize=resize, key={}, cache_dir=tmp_path
+    )
+    wanted = cache.decode.decode_image(data, (9, 6), name="a", resize=resize)
+    np.testing.assert_array_equal(found[0], wanted)
+
+
+def test_says_what_it_made_and_what_lies_there(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        images(Files(300), tmp_path)
+        images(Files(3), tmp_path)
+        images(Files(3), tmp_path)  # finds it, and says nothing
+    made = [line for line in caplog.messages if line.startswith("cache of decoded images: ")]
+    assert [str(path) in line for path in arrays(tmp_path) for line in made].count(True) == 2
+    assert "files in that folder: 1, " in made[0]
+    assert "files in that folder: 2, " in made[1]
+    progress = [line for line in caplog.messages if line.startswith("decoding images: ")]
+    assert all("images/s" in line and "left" in line for line in progress)
 
 
 def test_another_version_of_the_decoder_is_another_file(tmp_path, monkeypatch):
     images(Files(3), tmp_path)
-    monkeypatch.setattr(cache, "DECODER_VERSION", cache.DECODER_VERSION + 1)
+    monkeypatch.setattr(cache.decode, "VERSION", cache.decode.VERSION + 1)
     files = Files(3)
     images(files, tmp_path)
     assert files.reads == 3
@@ -114,18 +145,55 @@ def test_several_at_once_decode_once(tmp_path):
     assert len(found) == 6
 
 
-def test_processes_at_once_give_one_right_file(tmp_path):
-    program = (
-        "import pathlib, sys; from test_cache import *\n"
-        "found = images(Files(400), pathlib.Path(sys.argv[1]))\n"
-        "sys.exit(not np.array_equal(found, expected(400)))"
-    )
+def start(program, *arguments):
+    """Runs a program that knows what stands here."""
     paths = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[3])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    children = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    return subprocess.Popen(
+        [sys.executable, "-c", "from test_cache import *\n" + program, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+USUAL = """
+found = images(Files(400), pathlib.Path(sys.argv[1]))
+sys.exit(not np.array_equal(found, expected(400)))
+"""
+
+
+def test_processes_at_once_give_one_right_file(tmp_path):
+    children = [start(USUAL, tmp_path) for _ in range(2)]
     assert [child.wait(timeout=120) for child in children] == [0, 0]
     assert len(arrays(tmp_path)) == 1
+
+
+STUCK = """
+class Slow(Files):
+    def __call__(self, index):
+        if index == 300:
+            pathlib.Path(sys.argv[2]).touch()
+            time.sleep(600)
+        return super().__call__(index)
+
+images(Slow(400), pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_process_killed_half_way_leaves_the_next_ones_to_it(tmp_path):
+    folder, mark = tmp_path / "cache", tmp_path / "half_way"
+    killed = start(STUCK, folder, mark)
+    until = time.monotonic() + 60
+    while not mark.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mark.exists()
+    children = [start(USUAL, folder) for _ in range(2)]  # they wait for the first
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert [child.wait(timeout=120) for child in children] == [0, 0]
+    assert len(arrays(folder)) == 1
+    assert not list(folder.glob("*.partial"))
+    files = Files(400)
+    np.testing.assert_array_equal(images(files, folder), expected(400))
+    assert files.reads == 0
 
 
 def test_a_disk_without_room_is_named_before_anything_is_decoded(tmp_path, monkeypatch):

@@ -1,9 +1,14 @@
 """Image files of every kind become RGB; broken ones are named."""
 
+import io
+
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 
+from jaxreid.data import decode
 from jaxreid.data.decode import decode_image
 
 # Red above green above blue, so that swapped channels or axes show.
@@ -21,6 +26,12 @@ def encode(suffix, image, *options):
 
 def bgr(image):
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def pillow_file(picture, kind, **options):
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
 
 
 @pytest.mark.parametrize(("suffix", "tolerance"), [(".png", 0), (".bmp", 0), (".jpg", 30)])
@@ -57,12 +68,8 @@ def test_rgba_loses_its_alpha_alone():
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif"])
 def test_palette(suffix):
-    image_module = pytest.importorskip("PIL.Image")
-    import io
-
-    out = io.BytesIO()
-    image_module.fromarray(BANDS).quantize(8).save(out, suffix[1:])
-    np.testing.assert_array_equal(decode_image(out.getvalue(), SIZE, name="a"), BANDS)
+    data = pillow_file(PIL.Image.fromarray(BANDS).quantize(8), suffix[1:])
+    np.testing.assert_array_equal(decode_image(data, SIZE, name="a"), BANDS)
 
 
 def test_sixteen_bits_become_eight():
@@ -70,15 +77,66 @@ def test_sixteen_bits_become_eight():
     np.testing.assert_array_equal(decode_image(encode(".png", deep), SIZE, name="a"), BANDS)
 
 
-def test_shrinking_averages_areas():
-    checks = np.indices((8, 4)).sum(axis=0) % 2 * 255
+@pytest.mark.parametrize("resize", decode.RESIZES)
+def test_shrinking_averages(resize):
+    checks = np.indices((32, 16)).sum(axis=0) % 2 * 255
     image = np.repeat(checks[..., None], 3, axis=2).astype(np.uint8)
-    small = decode_image(encode(".png", image), (4, 2), name="a")
-    assert np.all(np.abs(small.astype(int) - 127.5) <= 0.5)  # no aliasing: grey, not black or white
+    small = decode_image(encode(".png", image), (16, 8), name="a", resize=resize)
+    inside = small[2:-2, 2:-2].astype(int)
+    assert np.all(np.abs(inside - 127.5) <= 0.5)  # no aliasing: grey, not black or white
 
 
-def test_growing_keeps_the_order_of_axes():
-    image = decode_image(encode(".png", bgr(BANDS)), (96, 30), name="a")
+# Of a picture of 61 x 37: grown, shrunk, both, little changed.
+OTHER_SIZES = [(192, 64), (30, 20), (90, 20), (62, 36)]
+
+
+@pytest.fixture(scope="module")
+def soft():
+    noise = np.random.default_rng(0).integers(0, 256, (61, 37, 3), np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 0.8)
+
+
+@pytest.mark.parametrize("size", OTHER_SIZES)
+@pytest.mark.parametrize("resize", ["bicubic", "bilinear"])
+def test_filters_are_those_of_pillow(soft, size, resize):
+    found = decode_image(encode(".png", bgr(soft)), size, name="a", resize=resize)
+    method = PIL.Image.Resampling[resize.upper()]
+    wanted = np.asarray(PIL.Image.fromarray(soft).resize(size[::-1], method))
+    np.testing.assert_array_equal(found, wanted)
+    assert found.flags.writeable
+
+
+def test_bicubic_is_the_default(soft):
+    data = encode(".png", bgr(soft))
+    one, other = (decode_image(data, (30, 20), name="a", **k) for k in ({}, {"resize": "bicubic"}))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("size", OTHER_SIZES)
+def test_area_is_that_of_opencv_where_both_sides_shrink(soft, size):
+    found = decode_image(encode(".png", bgr(soft)), size, name="a", resize="area")
+    method = cv2.INTER_AREA if size == (30, 20) else cv2.INTER_CUBIC
+    np.testing.assert_array_equal(found, cv2.resize(soft, size[::-1], interpolation=method))
+
+
+def test_area_halves_exactly():
+    picture = np.random.default_rng(0).integers(0, 256, (32, 16, 3), np.uint8)
+    found = decode_image(encode(".png", bgr(picture)), (16, 8), name="a", resize="area")
+    means = picture.reshape(16, 2, 8, 2, 3).astype(int).sum(axis=(1, 3))
+    np.testing.assert_array_equal(found, (means + 2) // 4)
+
+
+@pytest.mark.parametrize("resize", ["lanczos", "", "Bicubic"])
+def test_an_unknown_way_of_resizing_is_refused(resize):
+    with pytest.raises(
+        ValueError, match=r"config\.data\.resize is .*; it takes one of bicubic, bil"
+    ):
+        decode_image(encode(".png", BANDS), SIZE, name="a", resize=resize)
+
+
+@pytest.mark.parametrize("resize", decode.RESIZES)
+def test_growing_keeps_the_order_of_axes(resize):
+    image = decode_image(encode(".png", bgr(BANDS)), (96, 30), name="a", resize=resize)
     assert image.shape == (96, 30, 3)
     np.testing.assert_array_equal(image[[16, 48, 80], 15], BANDS[[8, 24, 40], 12])
 
@@ -131,3 +189,55 @@ def test_an_error_of_opencv_names_the_image(monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", fail)
     with pytest.raises(ValueError, match="image 'huge.png' cannot be decoded: .*too many pixels"):
         decode_image(b"x", (8, 8), name="huge.png")
+
+
+def by_opencv(data):
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
+def test_both_decoders_of_jpeg_give_the_same_pixels(soft, subsampling, options):
+    for quality in (35, 75, 95):
+        for picture in (soft, soft[:60, :36], soft[:8, :9]):
+            image = PIL.Image.fromarray(picture)
+            data = pillow_file(image, "jpeg", quality=quality, subsampling=subsampling, **options)
+            fast = decode._fast_jpeg(data)
+            assert fast is not None
+            np.testing.assert_array_equal(fast, by_opencv(data))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_colours_are_left_to_opencv(soft, mode):
+    data = pillow_file(PIL.Image.fromarray(soft).convert(mode), "jpeg")
+    assert decode._fast_jpeg(data) is None
+    found = decode_image(data, soft.shape[:2], name="a")
+    np.testing.assert_array_equal(found, by_opencv(data))
+    assert np.abs(found.mean() - soft.mean()) < 10
+
+
+def test_ordinary_jpegs_take_the_fast_way(soft, monkeypatch):
+    data = pillow_file(PIL.Image.fromarray(soft), "jpeg")
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the slow way"))
+    assert decode_image(data, soft.shape[:2], name="a").shape == soft.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_pictures_of_a_turned_camera_stand_upright(soft, kind, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    data = pillow_file(PIL.Image.fromarray(soft), kind, exif=exif)
+    upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(data)))
+    wanted = np.asarray(upright)
+    assert (wanted.shape[:2] == (37, 61)) == (orientation > 4)
+    found = decode_image(data, wanted.shape[:2], name="a")
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_stray_bytes_are_no_reason_to_refuse(soft):
+    data = pillow_file(PIL.Image.fromarray(soft), "jpeg")
+    stray = data[:-2] + b"\x12\x34\x56" + data[-2:]
+    np.testing.assert_array_equal(
+        decode_image(stray, soft.shape[:2], name="a"), decode_image(data, soft.shape[:2], name="a")
+    )

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+import tfds_builders.build
 from jaxreid.data import cache, source
 
 SIZE = (48, 16)
@@ -147,7 +148,11 @@ def refused(*args, **fields):
 def test_unknown_datasets(name, tmp_path):
     message = refused(name, data_dir=tmp_path)
     assert message.startswith(f"config.data.name is {name!r}: ")
-    assert "cuhk_pedes, synth_pedes/full, synth_pedes/quickstart, synth_pedes/tiny" in message
+    assert message.split(" offers: ")[1].rstrip(".").split(", ") == (
+        ["synth_pedes/quickstart", "synth_pedes/full", "synth_pedes/tiny"]
+        if name.startswith("synth_pedes/")
+        else sorted(tfds_builders.build.available_builders())
+    )
     assert len(message) < 500
     assert not list(tmp_path.iterdir())
 
@@ -207,7 +212,9 @@ def test_a_broken_image_names_itself(tiny_data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(
         cache.decode,
         "decode_image",
-        lambda data, size, *, name: real(data[:500] if name == some else data, size, name=name),
+        lambda data, size, *, name, **how: real(
+            data[:500] if name == some else data, size, name=name, **how
+        ),
     )
     message = refused(data_dir=tiny_data_dir, cache_dir=tmp_path / "cache")
     assert "1 of 64 images are broken" in message
