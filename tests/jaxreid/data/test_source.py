@@ -1,13 +1,16 @@
 """A split of a TFDS dataset as arrays."""
 
+import io
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 import tfds_builders.build
 from jaxreid.data import cache, source
+from tfds_builders import base
 
 SIZE = (48, 16)
 
@@ -42,6 +45,81 @@ def test_what_is_built_is_not_built_again(tiny_data_dir, monkeypatch):
     )
     monkeypatch.setattr(builder, "download_and_prepare", lambda **_: pytest.fail("built again"))
     source.prepare(builder)
+
+
+@pytest.mark.parametrize("manual_dir", ["~/photographs", "/data/photographs"])
+def test_the_builder_of_a_finished_set_may_object_to_other_files(
+    tiny_data_dir, monkeypatch, manual_dir
+):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    builder = source.find_builder(
+        "synth_pedes/tiny", data_dir=tiny_data_dir, register="tfds_builders"
+    )
+    asked = []
+
+    def object_to(*, download_config):
+        asked.append(str(download_config.manual_dir))
+        raise ValueError("built from other files")
+
+    monkeypatch.setattr(builder, "download_and_prepare", object_to)
+    with pytest.raises(ValueError, match="built from other files"):
+        source.prepare(builder, manual_dir=manual_dir)
+    assert asked == [manual_dir.replace("~", "/home/somebody")]
+
+
+class ViewsBuilder(base.ArrayRecordBuilder, skip_registration=True):
+    """A set divided by views, whose pictures are of one colour."""
+
+    VERSION = source.tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = base.person_features(view=source.tfds.features.Text())
+        return source.tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(""), "query": self._generate_examples("c{}")}
+
+    def _generate_examples(self, view):
+        for index in range(5):
+            picture = cv2.imencode(".png", np.full((4, 4, 3), index, np.uint8))[1].tobytes()
+            yield (
+                index,
+                {
+                    "image": io.BytesIO(picture),
+                    "image_id": f"{index}.png",
+                    "person_id": index,
+                    "camera_id": -1,
+                    "captions": [],
+                    "view": view.format(index % 3),
+                },
+            )
+
+
+def test_views(tmp_path, train):
+    builder = ViewsBuilder(data_dir=tmp_path / "data")
+    source.prepare(builder)
+    splits = [
+        source.read_split(builder, name, image_size=(4, 4), cache_dir=tmp_path / "cache")
+        for name in ("train", "query")
+    ]
+    assert splits[0].views == ("",) * 5
+    assert splits[1].views == tuple(f"c{pid % 3}" for pid in splits[1].pids)
+    np.testing.assert_array_equal(splits[1].images[:, 0, 0, 0], splits[1].pids)
+    assert splits[1].captions == ()
+    assert train.views is None
+
+
+def test_resizes_as_asked(tiny_data_dir, cache_dir, train):
+    area = load(data_dir=tiny_data_dir, cache_dir=cache_dir, resize="area")
+    assert not np.array_equal(area.images, train.images)  # with Pillow's bicubic filter
+    difference = np.abs(area.images.astype(int) - train.images)
+    assert difference.mean() < 8
+
+
+def test_an_unknown_way_of_resizing_is_said_before_anything_is_built(tmp_path):
+    message = refused(data_dir=tmp_path, resize="nearest")
+    assert "config.data.resize is 'nearest'; it takes one of bicubic, bilinear, area" in message
+    assert not list(tmp_path.iterdir())
 
 
 def test_arrays_of_a_synthetic_split(train):
@@ -148,11 +226,11 @@ def refused(*args, **fields):
 def test_unknown_datasets(name, tmp_path):
     message = refused(name, data_dir=tmp_path)
     assert message.startswith(f"config.data.name is {name!r}: ")
-    assert message.split(" offers: ")[1].rstrip(".").split(", ") == (
-        ["synth_pedes/quickstart", "synth_pedes/full", "synth_pedes/tiny"]
-        if name.startswith("synth_pedes/")
-        else sorted(tfds_builders.build.available_builders())
-    )
+    available = tfds_builders.build.available_builders().items()
+    offered = [key for key, (cls, _) in available if cls.__module__.startswith("tfds_builders.")]
+    if name.startswith("synth_pedes/"):
+        offered = ["synth_pedes/quickstart", "synth_pedes/full", "synth_pedes/tiny"]
+    assert message.split(" offers: ")[1].rstrip(".").split(", ") == offered
     assert len(message) < 500
     assert not list(tmp_path.iterdir())
 
