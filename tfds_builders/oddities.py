@@ -6,7 +6,7 @@ import collections
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tfds_builders.base import named_line
+from tfds_builders.base import UNKNOWN_CAMERA, named_line
 from tfds_builders.manual import Record
 
 _STRAY_BLANKS = re.compile(r"^\s|\s$|\s\s")
@@ -23,12 +23,17 @@ _CAPTIONS: dict[str, Callable[[str], object]] = {
 }
 
 
-def unusual(splits: Mapping[str, Sequence[Record]], usual_captions: int | None) -> list[str]:
+def unusual(
+    splits: Mapping[str, Sequence[Record]],
+    usual_captions: int | None,
+    tells_camera: Callable[[str], bool] = lambda _: False,
+) -> list[str]:
     """Notes what is unusual about the records of a dataset.
 
     Args:
       splits: records by split.
       usual_captions: captions of an ordinary image, None where any number is.
+      tells_camera: whether the name of a file should tell its camera.
 
     Returns:
       One line each, with count and first five names.
@@ -38,6 +43,12 @@ def unusual(splits: Mapping[str, Sequence[Record]], usual_captions: int | None) 
         notes += _unusual_numbers(split, records, usual_captions)
         notes += _unusual_captions(split, records)
     every = {record.file_path: record for records in splits.values() for record in records}
+    unread = [
+        path
+        for path, record in every.items()
+        if record.camera_id == UNKNOWN_CAMERA and tells_camera(path)
+    ]
+    notes += named_line("file names that do not tell the camera, stored as -1", unread)
     return notes + _shared_captions(every.values())
 
 

@@ -29,9 +29,7 @@ class Layout:
       path_field: field of a record that holds the image's path under `imgs/`.
       splits: accepted values of the field "split".
       file_without_splits: name of a distribution that cannot be used for lack of splits, if any.
-      usual_captions: captions of an ordinary image.
       camera_id: reads the camera from that path.
-      tells_camera: whether a path should tell the camera.
     """
 
     name: str
@@ -40,9 +38,7 @@ class Layout:
     path_field: str = "file_path"
     splits: tuple[str, ...] = SPLITS
     file_without_splits: str = ""
-    usual_captions: int = 2
     camera_id: Callable[[str], int] = lambda _: UNKNOWN_CAMERA
-    tells_camera: Callable[[str], bool] = lambda _: True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tfds_builders import raw_records
-from tfds_builders.base import UNKNOWN_CAMERA, first_names, named_line
+from tfds_builders.base import first_names, named_line
 from tfds_builders.manual import Record
-from tfds_builders.oddities import unusual
 from tfds_builders.raw_records import IMAGES, Layout, RawRecord
 
 SPLIT_FILES = ("reid_raw_{split}.json", "{split}_reid_raw.json", "{split}.json")
@@ -31,7 +30,7 @@ class Annotations:
       folder: the dataset's folder.
       files: the annotation files read.
       splits: images of each split that has any, in the order of the files, each once.
-      notes: what was unusual: one line each, with count and first five names.
+      notes: what was unusual about the form: one line each, with count and first five names.
       faults: what forbids a build.
     """
 
@@ -64,12 +63,11 @@ def read_annotations(manual_dir: pathlib.Path, layout: Layout) -> Annotations:
     splits = {
         split: tuple(record for name, record in merged if name == split) for split in layout.splits
     }
-    notes = raw_records.odd_forms(usable, layout) + notes + _unread_cameras(splits, layout)
     return Annotations(
         folder=folder,
         files=tuple(path for path, _ in files),
         splits={split: part for split, part in splits.items() if part},
-        notes=tuple(notes + unusual(splits, layout.usual_captions)),
+        notes=(*raw_records.odd_forms(usable, layout), *notes),
         faults=(*faults, *double, *_shared_identities(splits, layout)),
     )
 
@@ -162,8 +160,9 @@ def _load(path: pathlib.Path, split: str | None, layout: Layout) -> list[RawReco
         ) from error
     if not isinstance(content, list) or not content:
         raise ValueError(
-            f"{path} holds {raw_records.shown(content)} of type {type(content).__name__}; accepted: a list "
-            f'of records {{"split", "captions", "{layout.path_field}", "id"}}, at least one.'
+            f"{path} holds {raw_records.shown(content)} of type {type(content).__name__}; "
+            f'accepted: a list of records {{"split", "captions", "{layout.path_field}", "id"}}, at '
+            "least one."
         )
     if split is None and not any(isinstance(r, dict) and "split" in r for r in content):
         raise ValueError(_no_splits(path, layout))
@@ -220,14 +219,3 @@ def _shared_identities(splits: Mapping[str, Sequence[Record]], layout: Layout) -
         f"copies, use one {layout.files[0]} instead."
         for line in named_line("ids stand in more than one split", shared)
     ]
-
-
-def _unread_cameras(splits: Mapping[str, Sequence[Record]], layout: Layout) -> list[str]:
-    """Names files that should tell their camera but do not."""
-    unread = [
-        record.file_path
-        for records in splits.values()
-        for record in records
-        if record.camera_id == UNKNOWN_CAMERA and layout.tells_camera(record.file_path)
-    ]
-    return named_line("file names that do not tell the camera, stored as -1", unread)
