@@ -110,3 +110,8 @@ def market_pid(file_path: str) -> int | None:
     """
     match = _MARKET_PID.match(file_path.rpartition("/")[2])
     return int(match[1]) if match else None
+
+
+def shows_no_identity(file_path: str) -> bool:
+    """Whether an image of CUHK-PEDES is one that Market-1501 gives to nobody: -1 or 0000."""
+    return source_domain(file_path) == "market" and market_pid(file_path) in (-1, 0)

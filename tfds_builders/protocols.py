@@ -41,7 +41,9 @@ class LeftOut:
 
     def lines(self) -> list[str]:
         """Returns one line for a report, none where nothing was left out."""
-        return named_line(f"{self.reason}, left out ({self.images:,} images)", self.names)
+        of_ids = bool(self.names) and isinstance(self.names[0], int)
+        size = f" ({self.images:,} images)" if of_ids else ""
+        return named_line(f"{self.reason}{size}, left out", self.names)
 
     def as_metadata(self) -> dict[str, Any]:
         """Returns count, number of images and first names, as JSON takes them."""

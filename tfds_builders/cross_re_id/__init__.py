@@ -1,0 +1,1 @@
+"""CrossRe-ID: see README.md."""

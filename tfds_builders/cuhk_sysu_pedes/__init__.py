@@ -1,0 +1,1 @@
+"""CUHK-SYSU with the captions of CUHK-PEDES: see README.md."""
