@@ -104,8 +104,10 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("evaluate", _evaluate, "score a run on a split; writes eval/SPLIT.json")
     sub.add_argument("--workdir", required=True, help="folder of the run")
-    sub.add_argument("--dataset", default="", help="another dataset than the run's")
-    sub.add_argument("--split", default="", help="split; the config's test split by default")
+    sub.add_argument("--dataset", default="", help="another than the config's")
+    sub.add_argument(
+        "--split", default="", help="split; the config's test split, or query, by default"
+    )
     sub.add_argument("--checkpoint", default="best", help="best (by validation) or last")
     sub.add_argument("--per_query", default="", metavar="FILE.csv", help="one row a query")
     sub.epilog = _MOVED_HELP
@@ -113,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("report", _report, "write report.html of a run")
     sub.add_argument("--workdir", required=True, help="folder of the run")
     sub.epilog = _MOVED_HELP
+
+    sub = command("doctor", _doctor, "examine a folder of image files before a dataset is built")
+    sub.add_argument("name", metavar="NAME", help="dataset that it should hold, or NAME/CONFIG")
+    sub.add_argument("--manual_dir", required=True, metavar="DIR", help="the folder")
+    sub.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
+    sub.add_argument(
+        "--register", default="tfds_builders", help="package whose import registers builders"
+    )
 
     sub = command("bench", _bench_eval, "measure speed and memory here; needs no dataset")
     _add_benches(sub.add_subparsers(dest="what", required=True, metavar="train|eval"), common)
@@ -234,7 +244,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from jaxreid import evaluate
+    from jaxreid import evaluate, tables
 
     result = evaluate.evaluate_run(
         arguments.workdir,
@@ -244,7 +254,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         per_query=arguments.per_query,
         overrides=_free_values(arguments),
     )
-    print(evaluate.table(result))
+    print(tables.of_result(result))
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -252,6 +262,20 @@ def _report(arguments: argparse.Namespace) -> None:
 
     path = report.write_report(arguments.workdir, overrides=_free_values(arguments))
     print(f"Wrote {path}")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from jaxreid.data import source
+
+    builder = source.find_builder(arguments.name, data_dir="", register=arguments.register)
+    if not hasattr(builder, "examine"):
+        raise ValueError(
+            f"NAME is {arguments.name!r}: this dataset is not made from files of yours, so there is "
+            "no folder to examine. It takes a dataset with a manual_dir, such as cuhk_pedes."
+        )
+    examination = builder.examine(arguments.manual_dir)
+    print(examination.to_json() if arguments.json else examination.text())
+    return examination.exit_code
 
 
 def _bench_train(arguments: argparse.Namespace) -> None:

@@ -57,6 +57,7 @@ class Builder(ManualBuilder):
     HOMEPAGE = ""  # nobody's but the user's
     HOW_TO_GET = "The images are your own: put a table of your captions beside them."
     EXPECTED_TREE = table.EXPECTED_TREE
+    PRESET = "folder"  # of configs/ssan.py
 
     builder_config: FolderConfig
 
