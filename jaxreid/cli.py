@@ -270,8 +270,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     builder = source.find_builder(arguments.name, data_dir="", register=arguments.register)
     if not hasattr(builder, "examine"):
         raise ValueError(
-            f"NAME is {arguments.name!r}: this dataset is not made from files of yours, so there is "
-            "no folder to examine. It takes a dataset with a manual_dir, such as cuhk_pedes."
+            f"NAME is {arguments.name!r}: this dataset is not made from files of yours, so there "
+            "is no folder to examine. It takes a dataset with a manual_dir, such as cuhk_pedes."
         )
     examination = builder.examine(arguments.manual_dir)
     print(examination.to_json() if arguments.json else examination.text())
