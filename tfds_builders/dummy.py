@@ -11,7 +11,7 @@ import functools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -19,12 +19,21 @@ import numpy as np
 
 SIZE = (48, 16)
 _COLOURINGS = 64
-_SENTENCES = (
-    "A man wearing a red t-shirt,dark trousers and white shoes.",
-    "The woman has long black hair;  she carries a brown bag\nover her shoulder.",
-    " A person in a blue coat, walking away from the camera. ",
-    "He wears a grey shirt, black pants and a backpack.",
-)
+# Sentences, and their words as the authors of CUHK-PEDES cut them: lower case, punctuation deleted.
+_SENTENCES = {
+    "A man wearing a red t-shirt,dark trousers and white shoes.": (
+        "a man wearing a red tshirtdark trousers and white shoes"
+    ),
+    "The woman has long black hair;  she carries a brown bag\nover her shoulder.": (
+        "the woman has long black hair she carries a brown bag over her shoulder"
+    ),
+    " A person in a blue coat, walking away from the camera. ": (
+        "a person in a blue coat walking away from the camera"
+    ),
+    "He wears a grey shirt, black pants and a backpack.": (
+        "he wears a grey shirt black pants and a backpack"
+    ),
+}
 
 
 def captions(index: int, number: int) -> list[str]:
@@ -34,7 +43,13 @@ def captions(index: int, number: int) -> list[str]:
       index: which image; chooses the first sentence.
       number: how many captions.
     """
-    return [_SENTENCES[(index + i) % len(_SENTENCES)] for i in range(number)]
+    sentences = list(_SENTENCES)
+    return [sentences[(index + i) % len(sentences)] for i in range(number)]
+
+
+def processed_tokens(sentences: Iterable[str]) -> list[list[str]]:
+    """Returns the words of sentences from `captions`, as the field "processed_tokens" has them."""
+    return [_SENTENCES[sentence].split(" ") for sentence in sentences]
 
 
 @functools.cache
@@ -60,6 +75,20 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def change(path: pathlib.Path, index: int, **fields: Any) -> None:
+    """Rewrites one record of an annotation file.
+
+    Args:
+      path: a JSON file with a list of records.
+      index: which record.
+      **fields: new values; a field that is None is removed.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content[index] |= fields
+    content[index] = {key: value for key, value in content[index].items() if value is not None}
+    write_json(path, content)
 
 
 def main(make: Callable[[pathlib.Path], pathlib.Path], argv: Sequence[str] | None = None) -> None:

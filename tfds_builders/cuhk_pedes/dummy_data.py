@@ -76,7 +76,7 @@ def _record(split: str, captions: list[str], path: str, person: int) -> dict[str
         "split": split,
         "captions": captions,
         "file_path": path,
-        "processed_tokens": [["unused"]] * len(captions),
+        "processed_tokens": dummy.processed_tokens(captions),
         "id": person,
     }
 
@@ -93,10 +93,7 @@ def write_json(folder: pathlib.Path, content: Any, name: str = WHOLE_FILE) -> No
 
 def change(folder: pathlib.Path, index: int, **fields: Any) -> None:
     """Rewrites one record of reid_raw.json; a field that is None is removed."""
-    changed = records()
-    changed[index] |= fields
-    changed[index] = {key: value for key, value in changed[index].items() if value is not None}
-    write_json(folder, changed)
+    dummy.change(folder / WHOLE_FILE, index, **fields)
 
 
 def make(folder: pathlib.Path, num_images: int | None = None) -> pathlib.Path:

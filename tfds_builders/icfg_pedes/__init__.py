@@ -1,0 +1,1 @@
+"""ICFG-PEDES: see README.md."""

@@ -1,0 +1,1 @@
+"""RSTPReid: see README.md."""
