@@ -8,12 +8,14 @@ import fcntl
 import os
 import pathlib
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+
+from tfds_builders import spool
 
 FILE_FORMAT = "array_record"
 SPLITS = ("train", "val", "test")
@@ -50,9 +52,9 @@ def person_features(**extra: Any) -> tfds.features.FeaturesDict:
 class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A builder that writes ArrayRecord files unless told otherwise.
 
-    TFDS writes tfrecord files by default, which need TensorFlow to be read. Besides, a build is
-    safe to repeat: two builds of one dataset wait for each other, and what a killed one left
-    behind is removed by the next.
+    TFDS writes tfrecord files by default, which need TensorFlow to be read. Besides, memory stays
+    flat, and a build is safe to repeat: two builds of one dataset wait for each other, and what a
+    killed one left behind is removed by the next.
     """
 
     def __init__(self, *, data_dir: Any = None, file_format: Any = None, **kwargs: Any):
@@ -99,6 +101,24 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
                     "Remove that folder or choose another data_dir."
                 )
             super().download_and_prepare(download_config=config, **kwargs)
+
+    def _generate_splits(self, dl_manager: Any, download_config: Any) -> Sequence[Any]:
+        found = self.info.file_format
+        if found is None or found.value != FILE_FORMAT or download_config.max_examples_per_split:
+            return super()._generate_splits(dl_manager, download_config)
+        generators = self._split_generators(dl_manager)
+        folder = None if "://" in self.data_dir else pathlib.Path(self.data_dir)
+        return [
+            spool.write_split(
+                split,
+                examples,
+                self.info.features,
+                self._get_filename_template(split),
+                download_config.get_shard_config(),
+                folder,
+            )
+            for split, examples in generators.items()
+        ]
 
 
 @contextlib.contextmanager
