@@ -1,8 +1,12 @@
-"""Evaluation of a run on a split: both directions, and what a synthetic set's truth allows."""
+"""Evaluation of a run: both directions on a split, or three kinds of query against a gallery.
+
+A synthetic set's truth allows more, see `truth`.
+"""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,12 +14,57 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from jaxreid import files, metrics, retrieval, runs, text, truth
+from jaxreid import files, metrics, protocols, retrieval, runs, tables, text, truth
+from jaxreid.data import source
 from jaxreid.typing import PyTree
 
-DIRECTIONS = {"t2i": "text to image", "i2t": "image to text"}
-RETRIEVAL_SCORES = ("rank1", "rank5", "rank10", "map", "minp", "map_trapezoid")
+DIRECTIONS = tables.DIRECTIONS
+RETRIEVAL_SCORES = tuple(tables.TITLES)
+
+
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+    """What a run is scored on.
+
+    Attributes:
+      dataset: TFDS name.
+      split: of the queries.
+      gallery: split that queries are searched in; "" for the same one, by sentences and back.
+    """
+
+    dataset: str
+    split: str
+    gallery: str = ""
+
+    def file_name(self, config: ConfigDict) -> str:
+        """Name of the result's file below ``eval/``: only that of another set names the set."""
+        other = "" if self.dataset == config.data.name else self.dataset.replace("/", "_") + "_"
+        return f"{other}{self.split}.json"
+
+
+def find_test_set(config: ConfigDict, *, dataset: str = "", split: str = "") -> TestSet:
+    """Decides what to score a run on, building a dataset that is missing.
+
+    Args:
+      config: of the run.
+      dataset: TFDS name; empty for the one of the config: ``data.test_name``, or ``data.name``.
+      split: empty for the config's test split, or, on a set that has ``query`` and ``gallery``
+        instead, for these.
+
+    Raises:
+      ValueError: the dataset does not exist or cannot be built.
+    """
+    data = config.data
+    name = dataset or data.test_name or data.name
+    builder = source.find_builder(name, data_dir=data.data_dir, register=data.register)
+    source.prepare(builder, manual_dir=data.manual_dir)
+    there = builder.info.splits
+    if not split:
+        divided = data.test_split not in there and {"query", "gallery"} <= there.keys()
+        split = "query" if divided else data.test_split
+    return TestSet(name, split, "gallery" if split == "query" and "gallery" in there else "")
 
 
 def evaluate_split(
@@ -45,6 +94,48 @@ def evaluate_split(
     }
 
 
+def evaluate_sides(
+    encoder: retrieval.Encoder,
+    variables: PyTree,
+    query: runs.Captioned,
+    gallery: source.Split,
+    *,
+    draws: int,
+    seed: int,
+) -> tuple[dict[str, metrics.RetrievalMetrics], dict[str, Any]]:
+    """Searches a gallery with images, sentences, and both; see `protocols`.
+
+    Args:
+      encoder: of the network.
+      variables: ``params`` and ``batch_stats``.
+      query: images and sentences to search with.
+      gallery: images to search in; its sentences are not used.
+      draws: number of single-shot draws.
+      seed: of these.
+
+    Returns:
+      See `protocols.evaluate_sides`.
+
+    Raises:
+      ValueError: nothing can be found there.
+    """
+    split = query.split
+    return protocols.evaluate_sides(
+        protocols.Side(
+            encoder.images(variables, split.images),
+            split.pids,
+            encoder.captions(variables, query.tokens, query.lengths),
+            split.caption_image,
+            split.views,
+        ),
+        protocols.Side(
+            encoder.images(variables, gallery.images), gallery.pids, views=gallery.views
+        ),
+        draws=draws,
+        seed=seed,
+    )
+
+
 def evaluate_run(
     workdir: str | os.PathLike[str],
     *,
@@ -58,9 +149,10 @@ def evaluate_run(
 
     Args:
       workdir: folder of the run.
-      dataset: TFDS name; empty for the one it was trained on. Another set's results go to
-        ``eval/<dataset>_<split>.json``.
-      split: empty for the config's test split.
+      dataset: TFDS name; empty for the set that the config names for the test. What is not the
+        set of the training has its results in ``eval/<dataset>_<split>.json``.
+      split: empty for the config's test split, or for ``query``, which is searched for in
+        ``gallery``, on sets that have these two instead.
       checkpoint: ``best`` or ``last``.
       per_query: file for one CSV row a query; empty for none.
       overrides: see `retrieval.load_run`.
@@ -73,20 +165,30 @@ def evaluate_run(
         overridden.
     """
     run = retrieval.load_run(workdir, which=checkpoint, overrides=overrides)
-    split = split or run.config.data.test_split
-    data = runs.load_captioned(run.config, split, run.vocabulary, dataset=dataset)
-    found = evaluate_split(run.encoder, run.variables, data)
-    result = _result(found) | {
-        "dataset": dataset or run.config.data.name,
-        "split": split,
+    test = find_test_set(run.config, dataset=dataset, split=split)
+    data = runs.load_captioned(run.config, test.split, run.vocabulary, dataset=test.dataset)
+    if test.gallery:
+        gallery = runs.load(run.config, test.gallery, dataset=test.dataset)
+        found, scores = evaluate_sides(
+            run.encoder,
+            run.variables,
+            data,
+            gallery,
+            draws=run.config.eval.draws,
+            seed=run.config.eval.seed,
+        )
+    else:
+        found = evaluate_split(run.encoder, run.variables, data)
+        scores = _result(found) | _truth_scores(run, data)
+    result = scores | {
+        "dataset": test.dataset,
+        "split": test.split,
         "checkpoint": checkpoint,
         "step": run.step,
-        **_truth_scores(run, data),
     }
     folder = run.workdir / "eval"
     folder.mkdir(exist_ok=True)
-    other = f"{dataset.replace('/', '_')}_" if dataset not in ("", run.config.data.name) else ""
-    path = folder / f"{other}{split}.json"
+    path = folder / test.file_name(run.config)
     files.write_atomically(path, json.dumps(result, indent=2) + "\n")
     if per_query:
         write_per_query(per_query, found, data)
@@ -165,75 +267,35 @@ def write_per_query(
     found: Mapping[str, metrics.RetrievalMetrics],
     data: runs.Captioned,
 ) -> None:
-    """Writes one CSV row for each query of both directions.
+    """Writes one CSV row for each query.
 
     Args:
       path: file to write.
-      found: from `evaluate_split`.
-      data: the split.
+      found: from `evaluate_split` or `evaluate_sides`, by direction or mode.
+      data: the split of the queries.
 
     Raises:
       ValueError: the file cannot be written.
     """
     split = data.split
-    queries = {
-        "t2i": [
-            (split.image_ids[i], s)
-            for i, s in zip(split.caption_image, split.captions, strict=True)
-        ],
-        "i2t": [(image_id, "") for image_id in split.image_ids],
-    }
-    pids = {"t2i": split.caption_pids, "i2t": split.pids}
     try:
         with pathlib.Path(path).open("w", newline="") as file:
             writer = csv.writer(file)
-            columns = list(found["t2i"].per_query())
-            writer.writerow(["direction", "person_id", "image_id", "caption", *columns])
-            for direction, rows in queries.items():
-                values = found[direction].per_query()
-                for index, (image_id, sentence) in enumerate(rows):
-                    numbers = [values[column][index] for column in columns]
-                    writer.writerow(
-                        [direction, pids[direction][index], image_id, sentence, *numbers]
-                    )
+            header = ["direction", "person_id", "image_id", "caption"]
+            for direction, scores in found.items():
+                mode = "i2i" if direction == "i2t" else direction
+                rows = protocols.query_rows(mode, split.caption_image, len(split.pids))
+                values = scores.per_query()
+                if header:
+                    writer.writerow([*header, *values])
+                    header = []
+                for index, (image, caption) in enumerate(zip(*rows, strict=True)):
+                    sentence = split.captions[caption] if caption >= 0 else ""
+                    numbers = [column[index] for column in values.values()]
+                    row = [direction, split.pids[image], split.image_ids[image], sentence]
+                    writer.writerow([*row, *numbers])
     except OSError as error:
         raise ValueError(
             f"--per_query {str(path)!r} cannot be written ({error.strerror}); name a file in an "
             "existing folder that you may write to."
         ) from error
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """Writes a result of `evaluate_run` as a table for the screen."""
-    header = ["percent", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", "mAP (trapezoid)"]
-    rows = [header] + [
-        [label, *(f"{result[direction][name]:.2f}" for name in RETRIEVAL_SCORES)]
-        for direction, label in DIRECTIONS.items()
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    lines.insert(
-        0,
-        f"{result['dataset']}:{result['split']}, {result['checkpoint']} checkpoint (step "
-        f"{result['step']}): {result['num_queries']} captions, {result['num_gallery']} images",
-    )
-    unmatched = {name: result[name]["num_unmatched"] for name in DIRECTIONS}
-    if any(unmatched.values()):
-        lines.append(
-            "queries without a match, scored 0: "
-            + ", ".join(f"{count} {DIRECTIONS[name]}" for name, count in unmatched.items())
-        )
-    if "oracle_rank1" in result:
-        lines.append(f"ceiling (attribute oracle), Rank-1: {result['oracle_rank1']:.2f}")
-    if "word_part_accuracy" in result:
-        lines.append(
-            f"words on their body part: {result['word_part_accuracy']:.2f} (best constant strip: "
-            f"{result['word_part_constant']:.2f})"
-        )
-    return "\n".join(lines)

@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from jaxreid import evaluate, runs, text
+from jaxreid import evaluate, runs, tables, text
 from jaxreid.data import source
 
 # Four images of three people, the last without a caption; five captions, the last of person 9,
@@ -162,19 +164,30 @@ def run(monkeypatch, tmp_path):
         data = captioned(vocabulary=vocabulary, **fields)
         scores = np.zeros((5, 4, 2), np.float32)
         scores[4, 2:, 0] = 1  # the words "red red" go to the upper strip
-        config = type("C", (), {"data": type("D", (), {"name": "made-up", "test_split": "test"})})
-        fake = type(
-            "Run",
-            (),
+        config = ConfigDict(
             {
-                "config": config,
-                "vocabulary": vocabulary,
-                "encoder": Encoder(scores),
-                "variables": {},
-                "step": 40,
-                "workdir": tmp_path,
-            },
+                "data": {
+                    "name": "made-up",
+                    "test_name": "",
+                    "test_split": "test",
+                    "data_dir": "",
+                    "manual_dir": "",
+                    "register": "",
+                },
+                "eval": {"draws": 2, "seed": 0},
+            }
         )
+        fake = types.SimpleNamespace(
+            config=config,
+            vocabulary=vocabulary,
+            encoder=Encoder(scores),
+            variables={},
+            step=40,
+            workdir=tmp_path,
+        )
+        builder = types.SimpleNamespace(info=types.SimpleNamespace(splits={"test": 0, "val": 0}))
+        monkeypatch.setattr(evaluate.source, "find_builder", lambda name, **more: builder)
+        monkeypatch.setattr(evaluate.source, "prepare", lambda builder, **more: None)
         monkeypatch.setattr(evaluate.retrieval, "load_run", lambda workdir, **more: fake)
         monkeypatch.setattr(evaluate.runs, "load_captioned", lambda *args, **more: data)
         return tmp_path
@@ -199,7 +212,7 @@ def test_the_result_of_photographs(run):
         "step": 40,
     }
     assert (workdir / "rows.csv").is_file()
-    shown = evaluate.table(result)
+    shown = tables.of_result(result)
     assert "made-up:test, best checkpoint (step 40): 5 captions, 4 images" in shown
     assert "40.00" in shown
     assert "queries without a match, scored 0: 0 text to image, 1 image to text" in shown
@@ -224,7 +237,7 @@ def test_the_result_of_a_drawn_set(run):
     # Of the two words one belongs to the lower half; both went to the upper strip.
     assert result["word_part_accuracy"] == pytest.approx(50)
     assert result["word_part_constant"] == pytest.approx(50)
-    shown = evaluate.table(result)
+    shown = tables.of_result(result)
     assert "ceiling (attribute oracle), Rank-1: 100.00" in shown
     assert "words on their body part: 50.00 (best constant strip: 50.00)" in shown
 
@@ -235,7 +248,7 @@ def test_a_network_without_word_attention(run, monkeypatch):
     result = evaluate.evaluate_run(workdir)
     assert "oracle_rank1" in result
     assert "word_part_accuracy" not in result
-    assert "words on their body part" not in evaluate.table(result)
+    assert "words on their body part" not in tables.of_result(result)
 
 
 def test_a_real_folder_alone(run_folder):
