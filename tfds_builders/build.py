@@ -49,13 +49,17 @@ def make_builder(name: str, data_dir: str | None = None) -> ArrayRecordBuilder:
     """
     available = available_builders()
     dataset, _, config = name.partition("/")
-    if dataset not in available or (config and config not in available[dataset][1]):
-        choices = [
-            "/".join(filter(None, (dataset, config)))
-            for dataset, (_, configs) in available.items()
-            for config in configs or [""]
-        ]
-        raise ValueError(f"dataset {name!r} does not exist; accepted: {', '.join(choices)}")
+    if dataset not in available:
+        raise ValueError(
+            f"dataset {name!r} does not exist; accepted: {', '.join(available)}, each also with a "
+            "config, for example synth_pedes/quickstart"
+        )
+    configs = available[dataset][1]
+    if config and config not in configs:
+        raise ValueError(
+            f"dataset {name!r} does not exist; accepted: "
+            + ", ".join([dataset, *(f"{dataset}/{config}" for config in configs)])
+        )
     return available[dataset][0](config=config or None, data_dir=data_dir)
 
 

@@ -13,7 +13,7 @@ from tfds_builders.build import available_builders, build, main, make_builder
 from tfds_builders.cuhk_pedes import dummy_data as dummy
 
 ROOT = pathlib.Path(tfds_builders.__file__).parents[1]
-VERSION = "cuhk_pedes/1.0.0"
+VERSION = "cuhk_pedes/official/1.0.0"
 
 
 @pytest.fixture
@@ -37,12 +37,39 @@ def finish(process):
     return process.returncode, output
 
 
+def everything(data_dir):
+    """What a built set holds: split -> image_id -> the rest."""
+    raw = {"image": tfds.decode.SkipDecoding()}
+    found = {}
+    for split, source in tfds.data_source("cuhk_pedes", data_dir=data_dir, decoders=raw).items():
+        examples = {e["image_id"].decode(): e for e in source}
+        assert len(examples) == len(source)
+        found[split] = {
+            name: (e["image"], e["person_id"], [text.decode() for text in e["captions"]])
+            for name, e in examples.items()
+        }
+    return found
+
+
+def expected(manual_dir):
+    """The same from the made-up folder."""
+    found = {"train": {}, "val": {}, "test": {}}
+    for record in dummy.records():
+        path = manual_dir / "CUHK-PEDES/imgs" / dummy.on_disk(record["file_path"])
+        found[record["split"]][record["file_path"]] = (
+            path.read_bytes(),
+            record["id"],
+            record["captions"],
+        )
+    return found
+
+
 def num_images(data_dir):
     source = tfds.data_source("cuhk_pedes", data_dir=data_dir)
     return {split: len(examples) for split, examples in source.items()}
 
 
-WHOLE = {"train": 8, "val": 3, "test": 5}
+WHOLE = {"train": 12, "val": 3, "test": 5}
 
 
 # --- the command ---
@@ -57,17 +84,28 @@ def test_builds_and_says_where(manual_dir, tmp_path, capsys):
     assert json.loads(info.read_text())["fileFormat"] == "array_record"
     written = info.stat().st_mtime_ns
     assert main(arguments[:3]) == 0  # there already: needs no manual_dir
-    assert "train: 8 images" in capsys.readouterr().out
+    assert "train: 12 images" in capsys.readouterr().out
     assert info.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("name", ["cuhk_pede", "cuhk_pedes/large", "synth_pedes/huge", "mnist", ""])
-def test_bad_name_lists_what_there_is(name, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["cuhk_pede", "mnist", "mnist/a", ""])
+def test_an_unknown_name_lists_what_there_is(name, tmp_path, capsys):
     assert main([name, "--data_dir", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: dataset {name!r} does not exist; accepted: cuhk_pedes, ")
+    assert error.startswith(f"error: dataset {name!r} does not exist; accepted: ")
+    assert all(f" {known}," in error for known in available_builders())
     assert "synth_pedes/quickstart" in error
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["cuhk_pedes/large", "synth_pedes/huge", "icfg_pedes/train"])
+def test_an_unknown_config_lists_those_of_the_dataset(name, tmp_path, capsys):
+    assert main([name, "--data_dir", str(tmp_path)]) == 1
+    dataset = name.partition("/")[0]
+    configs = available_builders()[dataset][1]
+    names = ", ".join([dataset, *(f"{dataset}/{config}" for config in configs)])
+    assert capsys.readouterr().err == f"error: dataset {name!r} does not exist; accepted: {names}\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -89,15 +127,18 @@ def test_a_wrong_source_folder_is_one_message(tmp_path, manual_dir, capsys):
 
 def test_names():
     available = available_builders()
-    assert {"cuhk_pedes", "synth_pedes"} <= set(available)
+    assert {"cuhk_pedes", "icfg_pedes", "rstp_reid", "synth_pedes"} <= set(available)
     for name, (cls, configs) in available.items():
         assert tfds.builder_cls(name) is cls
         assert name != "synth_pedes" or {"quickstart", "full"} <= set(configs)
 
 
 def test_a_name_without_config_takes_the_default(tmp_path):
-    builder = make_builder("synth_pedes", str(tmp_path))
-    assert builder.builder_config_name == available_builders()["synth_pedes"][1][0]
+    for name, (_, configs) in available_builders().items():
+        builder = make_builder(name, str(tmp_path))
+        assert builder.builder_config_name == (configs[0] if configs else None)
+    assert make_builder("cuhk_pedes", str(tmp_path)).builder_config_name == "official"
+    assert tfds.builder("cuhk_pedes", data_dir=tmp_path).builder_config_name == "official"
 
 
 # --- without TensorFlow ---
@@ -133,24 +174,12 @@ def test_data_source_chooses_array_record_for_a_new_folder(manual_dir, tmp_path)
     source = tfds.data_source(
         "cuhk_pedes", split="train", data_dir=tmp_path, download_and_prepare_kwargs=kwargs
     )
-    assert len(source) == 8
+    assert len(source) == 12
 
 
 def test_another_file_format_may_be_asked_for(tmp_path):
     builder = tfds.builder("cuhk_pedes", data_dir=tmp_path, file_format="tfrecord")
     assert builder.info.file_format.value == "tfrecord"
-
-
-def test_the_five_lines_of_the_readme_run(manual_dir, tmp_path, monkeypatch, capsys):
-    text = (ROOT / "tfds_builders/README.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
-    assert len([line for line in code.splitlines() if line]) == 5
-    build("cuhk_pedes", str(tmp_path / "data"), str(manual_dir))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    exec(code, {})
-    line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith("5 12")  # five images; an id of the test split
-    assert line.partition("(48, 16, 3) ")[2].strip() in "".join(dummy.captions(0, 4))
 
 
 # --- repeated, killed, twice at once ---
@@ -171,11 +200,11 @@ def test_killed_half_way_then_run_again(manual_dir, tmp_path):
     )
     returncode, output = finish(start(code))
     assert returncode == -9, output
-    left = [path.name for path in (tmp_path / "cuhk_pedes").glob("incomplete.*")]
+    left = [path.name for path in (tmp_path / "cuhk_pedes/official").glob("incomplete.*")]
     assert len(left) == 1
     build("cuhk_pedes", str(tmp_path), str(manual_dir))
-    assert num_images(tmp_path) == WHOLE
-    assert not list((tmp_path / "cuhk_pedes").glob("incomplete.*"))
+    assert everything(tmp_path) == expected(manual_dir)
+    assert not list((tmp_path / "cuhk_pedes/official").glob("incomplete.*"))
 
 
 def test_two_builds_at_once(manual_dir, tmp_path):
@@ -185,7 +214,7 @@ def test_two_builds_at_once(manual_dir, tmp_path):
         "print(builder.info.splits['train'].num_examples)"
     )
     results = [finish(process) for process in [start(code), start(code)]]
-    assert [(code, output.splitlines()[-1]) for code, output in results] == [(0, "8")] * 2
+    assert [(code, output.splitlines()[-1]) for code, output in results] == [(0, "12")] * 2
     assert num_images(tmp_path) == WHOLE
 
 
@@ -210,17 +239,17 @@ def test_another_file_format_that_is_there_is_refused(manual_dir, tmp_path):
 def test_overwrite_builds_anew(manual_dir, tmp_path):
     build("cuhk_pedes", str(tmp_path), str(manual_dir))
     dummy.write_json(manual_dir / "CUHK-PEDES", dummy.records()[:-1])
-    build("cuhk_pedes", str(tmp_path), str(manual_dir))
     assert num_images(tmp_path) == WHOLE
     build("cuhk_pedes", str(tmp_path), str(manual_dir), overwrite=True)
-    assert num_images(tmp_path) == WHOLE | {"test": 4}
-    assert [path.name for path in (tmp_path / "cuhk_pedes").iterdir() if path.is_dir()] == ["1.0.0"]
+    assert num_images(tmp_path) == WHOLE | {"train": 11}
+    folders = [path for path in (tmp_path / VERSION).parent.iterdir() if path.is_dir()]
+    assert [path.name for path in folders] == ["1.0.0"]
 
 
 def test_an_overwrite_that_fails_leaves_the_old_data(manual_dir, tmp_path):
     build("cuhk_pedes", str(tmp_path), str(manual_dir))
     (manual_dir / "CUHK-PEDES/imgs/cam_a/001_45.bmp").unlink()
-    with pytest.raises(ValueError, match="1 of 16 annotated images are missing"):
+    with pytest.raises(ValueError, match="1 of 20 annotated images are missing"):
         build("cuhk_pedes", str(tmp_path), str(manual_dir), overwrite=True)
     assert num_images(tmp_path) == WHOLE
 
@@ -228,7 +257,7 @@ def test_an_overwrite_that_fails_leaves_the_old_data(manual_dir, tmp_path):
 def test_old_data_come_back_after_a_killed_overwrite(manual_dir, tmp_path):
     build("cuhk_pedes", str(tmp_path), str(manual_dir))
     # What kill -9 leaves in the middle of an overwrite.
-    (tmp_path / VERSION).rename(tmp_path / "cuhk_pedes/replaced.1.0.0")
+    (tmp_path / VERSION).rename(tmp_path / "cuhk_pedes/official/replaced.1.0.0")
     with pytest.raises(ValueError, match="does not exist or is empty"):
         build("cuhk_pedes", str(tmp_path), str(tmp_path / "nowhere"))
     assert num_images(tmp_path) == WHOLE

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tfds_builders.cuhk_pedes import dummy_data as dummy
-from tfds_builders.images import check_images, image_problem
+from tfds_builders import dummy
+from tfds_builders.images import check_images, image_problem, locate
 
 
 def encoded(suffix, *options):
@@ -63,18 +63,74 @@ def test_empty_file(tmp_path):
     assert problem(tmp_path, b"") == "empty file"
 
 
+# --- where the files lie ---
+
+
+@pytest.fixture
+def root(tmp_path):
+    for seed, name in enumerate(
+        ["a/1.jpg", "a/2.JPG", "a/3.jpg.jpg", "b/4.png", "b/5.bmp", "6.jpg", "a/7.jpg", "a/7.JPG"]
+    ):
+        dummy.write_image(tmp_path / name, seed)
+    return tmp_path
+
+
+def test_files_are_found_as_they_are_named(root):
+    names = ["a/1.jpg", "a/2.JPG", "a/3.jpg.jpg", "b/4.png", "6.jpg", "a/7.jpg", "a/7.JPG"]
+    located = locate(root, names)
+    assert located.paths == {name: root / name for name in names}
+    assert located.missing == located.other_suffix == ()
+    assert located.notes() == []
+    check_images(located)
+
+
+def test_another_suffix_is_used_and_counted(root):
+    pairs = {
+        "a/1.JPG": "a/1.jpg",
+        "a/1.jpg.jpg": "a/1.jpg",
+        "a/2.jpg": "a/2.JPG",
+        "a/3.jpg": "a/3.jpg.jpg",
+        "a/3.JPG": "a/3.jpg.jpg",
+        "b/5.BMP": "b/5.bmp",
+    }
+    located = locate(root, [*pairs, "6.jpg"])
+    assert {name: located.paths[name] for name in pairs} == {k: root / v for k, v in pairs.items()}
+    assert located.other_suffix == tuple(pairs)
+    assert located.notes() == [
+        "6 images found under another suffix than annotated, and used: a/1.JPG (1.jpg), "
+        "a/1.jpg.jpg (1.jpg), a/2.jpg (2.JPG), a/3.jpg (3.jpg.jpg), a/3.JPG (3.jpg.jpg) "
+        "and 1 more"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/1.png", "a/1", "A/1.jpg", "a/01.jpg", "b/4.jpg", "4.png", "a/1.jpg/1.jpg", "c/1.jpg"],
+)
+def test_another_name_is_missing(root, name):
+    located = locate(root, [name])
+    assert located.missing == (name,)
+    assert not located.paths
+
+
+def test_of_two_files_for_one_name_the_choice_is_stable(root):
+    (root / "a/7.jpg").unlink()
+    dummy.write_image(root / "a/7.jpg.jpg", 9)
+    assert locate(root, ["a/7.jpg"]).paths["a/7.jpg"].name == "7.JPG"
+
+
 def test_a_folder_in_place_of_a_file_is_missing(tmp_path):
     (tmp_path / "a.jpg").mkdir()
     with pytest.raises(ValueError, match=r"1 of 1 annotated images are missing[\s\S]*\.: 1 of 1"):
-        check_images(tmp_path, ["a.jpg"])
+        check_images(locate(tmp_path, ["a.jpg"]))
 
 
 def test_missing_and_damaged_come_in_one_message(tmp_path):
     dummy.write_image(tmp_path / "a/1.jpg", 0)
     (tmp_path / "a/2.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="missing") as error:
-        check_images(tmp_path, ["a/1.jpg", "a/2.jpg", "b/3.jpg"])
+        check_images(locate(tmp_path, ["a/1.jpg", "a/2.jpg", "b/3.jpg"]))
     assert "by sub-folder: b: 1 of 1" in str(error.value)
     assert "by sub-folder: a: 1 of 2" in str(error.value)
     assert "a/2.jpg (empty file)" in str(error.value)
-    check_images(tmp_path, ["a/1.jpg"])
+    check_images(locate(tmp_path, ["a/1.jpg"]))
