@@ -68,7 +68,7 @@ def read_annotations(manual_dir: pathlib.Path, layout: Layout) -> Annotations:
         files=tuple(path for path, _ in files),
         splits={split: part for split, part in splits.items() if part},
         notes=(*raw_records.odd_forms(usable, layout), *notes),
-        faults=(*faults, *double, *_shared_identities(splits, layout)),
+        faults=(*faults, *double, *_shared_identities(records, layout)),
     )
 
 
@@ -207,12 +207,11 @@ def _merge_repeated(
     return list(merged.values()), notes, faults
 
 
-def _shared_identities(splits: Mapping[str, Sequence[Record]], layout: Layout) -> list[str]:
+def _shared_identities(records: Sequence[tuple[str, Record]], layout: Layout) -> list[str]:
     """Returns a fault if an identity stands in two splits, which would spoil any measurement."""
-    found: dict[int, list[str]] = collections.defaultdict(list)
-    for split, records in splits.items():
-        for person in dict.fromkeys(record.person_id for record in records):
-            found[person].append(split)
+    found: dict[int, dict[str, None]] = collections.defaultdict(dict)
+    for split, record in records:
+        found[record.person_id][split] = None
     shared = [f"{person} ({' and '.join(s)})" for person, s in found.items() if len(s) > 1]
     return [
         f"{line}. Accepted: splits without a common identity. If the files were cut from different "
