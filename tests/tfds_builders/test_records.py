@@ -1,4 +1,4 @@
-"""Annotations of the JSON family: the forms that are read, the oddities that are counted, faults."""
+"""Annotations of the JSON family: forms that are read, oddities that are counted, faults."""
 
 import pytest
 
