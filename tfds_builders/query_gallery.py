@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from tfds_builders import images, protocols
 from tfds_builders.base import SplitCounts, person_features
-from tfds_builders.cuhk_pedes.annotations import read_official
+from tfds_builders.cuhk_pedes.annotations import EXPECTED_TREE, read_official
 from tfds_builders.domains import shows_no_identity, view_key
 from tfds_builders.manual import Contents, Counts, ManualBuilder, Record, count_parts, differing
 
@@ -26,14 +26,16 @@ HOW_TO_GET = (
 )
 
 
-def tree(cuhk_pedes_tree: str, *further: str) -> str:
-    """Draws the folder that is expected, in messages.
+def tree(further: Mapping[str, str]) -> str:
+    """Draws the folder that is expected, in messages: CUHK-PEDES, and files beside it.
 
     Args:
-      cuhk_pedes_tree: that of CUHK-PEDES.
-      *further: files beside it, each with a remark.
+      further: remarks by the names of these files.
     """
-    return "\n".join([cuhk_pedes_tree, *(f"  {line}" for line in further)])
+    width = max(map(len, further))
+    return "\n".join(
+        [EXPECTED_TREE, *(f"  {name:<{width}}  {what}" for name, what in further.items())]
+    )
 
 
 @dataclasses.dataclass(eq=False)
@@ -165,14 +167,14 @@ class QueryGalleryBuilder(ManualBuilder, skip_registration=True):
             folder=source.folder,
             image_root=source.image_root,
             files=source.files + ((own.path,) if own else ()),
-            splits=splits,
+            splits={name: part for name, part in splits.items() if part},
             counts=counts,
-            differences=(*_of_source(source.differences), *differing(counts), *plan.differences),
+            differences=(*differing(counts), *plan.differences, *_of_source(source.differences)),
             notes=(
-                *_of_source(source.notes),
                 *plan.notes,
                 *division.notes,
                 *(line for item in left_out for line in item.lines()),
+                *_of_source(source.notes),
             ),
             faults=faults or tuple(_empty(splits)),
             left_out=left_out,

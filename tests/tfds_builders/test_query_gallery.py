@@ -64,7 +64,7 @@ def test_no_own_split_file_is_a_fault(manual):
     assert 'accepted: {"query": ["Market/' in fault
     assert "What to do: put it there, or build cross_re_id/seed0" in fault
     assert len(contents.splits["train"]) == 58
-    assert not contents.splits["query"]
+    assert set(contents.splits) == {"train", "val"}
     assert not any(line.startswith("query") for line in contents.differences)
 
 
@@ -111,6 +111,10 @@ def test_what_is_odd_about_cuhk_pedes_is_said_to_be_so(manual):
     contents = read(manual)
     assert "CUHK-PEDES, 1 test ids with one image: 12303" in contents.notes
     assert "CUHK-PEDES, train: 58 images, published 34,054 (-33,996)" in contents.differences
+    # Reports show the first lines only: what is this set's own comes first.
+    for lines in (contents.notes, contents.differences):
+        of_source = [line.startswith("CUHK-PEDES, ") for line in lines]
+        assert of_source == sorted(of_source)
 
 
 def test_a_missing_image_is_refused(manual, tmp_path):

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from tfds_builders import query_gallery
 from tfds_builders.base import SPLITS, SplitCounts
-from tfds_builders.cuhk_pedes.annotations import EXPECTED_TREE, PUBLISHED
+from tfds_builders.cuhk_pedes.annotations import PUBLISHED
 from tfds_builders.domains import shows_no_identity
 from tfds_builders.manual import Contents, count_parts
 from tfds_builders.protocols import SplitFile
@@ -29,9 +29,7 @@ class Builder(query_gallery.QueryGalleryBuilder):
         "gallery": SplitCounts(images=1_511, captions=3_022, ids=824),
     }
     HOW_TO_GET = query_gallery.HOW_TO_GET
-    EXPECTED_TREE = query_gallery.tree(
-        EXPECTED_TREE, f"{SPLIT_FILE}    only for the config own_split"
-    )
+    EXPECTED_TREE = query_gallery.tree({SPLIT_FILE: "only for the config own_split"})
 
     def plan(
         self, source: Contents, places: Sequence[pathlib.Path], own: SplitFile | None

@@ -9,7 +9,6 @@ import tensorflow_datasets as tfds
 
 from tfds_builders import query_gallery
 from tfds_builders.base import SplitCounts
-from tfds_builders.cuhk_pedes.annotations import EXPECTED_TREE
 from tfds_builders.domains import source_folder
 from tfds_builders.manual import Contents, count_parts
 from tfds_builders.protocols import LeftOut, SplitFile
@@ -37,9 +36,7 @@ class Builder(query_gallery.QueryGalleryBuilder):
         "gallery": SplitCounts(images=5_070, captions=10_140, ids=2_900),
     }
     HOW_TO_GET = query_gallery.HOW_TO_GET
-    EXPECTED_TREE = query_gallery.tree(
-        EXPECTED_TREE, f"{SPLIT_FILE}    only for the config own_split"
-    )
+    EXPECTED_TREE = query_gallery.tree({SPLIT_FILE: "only for the config own_split"})
 
     def plan(
         self, source: Contents, places: Sequence[pathlib.Path], own: SplitFile | None

@@ -10,7 +10,6 @@ import tensorflow_datasets as tfds
 
 from tfds_builders import query_gallery
 from tfds_builders.base import SplitCounts, first_names, named_line
-from tfds_builders.cuhk_pedes.annotations import EXPECTED_TREE
 from tfds_builders.domains import market_pid, shows_no_identity, source_domain
 from tfds_builders.manual import Contents, Record, count_parts
 from tfds_builders.market1501_pedes import official_ids
@@ -41,10 +40,13 @@ class Builder(query_gallery.QueryGalleryBuilder):
     }
     HOW_TO_GET = query_gallery.HOW_TO_GET
     EXPECTED_TREE = query_gallery.tree(
-        EXPECTED_TREE,
-        f"{official_ids.LIST}    the {official_ids.NUMBER} official test ids, one in each line; or",
-        f"{official_ids.FOLDERS[0]}/{official_ids.TEST_FOLDERS[0]}/    a copy; its names are read",
-        f"{SPLIT_FILE}    only for the config own_split",
+        {
+            official_ids.LIST: f"the {official_ids.NUMBER} official test ids, one in each line; or",
+            "/".join((official_ids.FOLDERS[0], official_ids.TEST_FOLDERS[0])): (
+                "a copy of Market-1501, of which only file names are read"
+            ),
+            SPLIT_FILE: "only for the config own_split",
+        }
     )
 
     def plan(
