@@ -154,7 +154,7 @@ def divide(records: Sequence[Record], *, seed: int) -> Division:
         left_out=(
             LeftOut(
                 "test ids seen in one view only",
-                tuple(person for person, keys in views.items() if len(keys) < 2),
+                tuple(person for person, keys in views.items() if len(keys) == 1),
                 len(single),
             ),
             LeftOut(

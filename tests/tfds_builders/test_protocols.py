@@ -93,11 +93,11 @@ def test_a_division_worked_out_by_hand():
     )
     assert len(division.query) + len(division.gallery) == 6
     assert [(item.names, item.images) for item in division.left_out] == [
-        ((3, 4), 1),
+        ((3,), 1),
         (("4/unknown_0.jpg",), 1),
     ]
     assert division.left_out[0].lines() == [
-        "2 test ids seen in one view only (1 images), left out: 3, 4"
+        "1 test ids seen in one view only (1 images), left out: 3"
     ]
     assert division.left_out[1].lines() == [
         "1 test images whose name does not tell the view, left out: 4/unknown_0.jpg"
