@@ -14,7 +14,6 @@ import pathlib
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from absl import logging
 
@@ -38,6 +37,13 @@ _ODD_CAPTIONS: dict[str, Callable[[str], bool]] = {
     f"longer than {MANY_WORDS} words": lambda text: len(text.split()) > MANY_WORDS,
     "with letters that are not ASCII": lambda text: not text.isascii(),
     "with a line break": lambda text: len(text.splitlines()) > 1,
+}
+# Presets of configs/ssan.py by dataset; others are trained on with that of CUHK-PEDES.
+_PRESETS = {
+    "cuhk_pedes": "cuhk_pedes",
+    "icfg_pedes": "icfg_pedes",
+    "rstp_reid": "rstp_reid",
+    "folder_pedes": "folder",
 }
 _NOTHING_IN_IT = ("empty", "only blanks")
 
@@ -202,6 +208,11 @@ def _unreadable(
     if isinstance(error, OSError):
         fault = f"{error.filename or manual_dir} cannot be read ({error.strerror or error})."
     state = doctor_folder.state(manual_dir)
+    if state:
+        fault = (
+            f"manual_dir = {manual_dir} {state}; accepted: the folder drawn under EXPECTED, or the "
+            "one that holds it."
+        )
     elsewhere = doctor_folder.find_near(builder, manual_dir)
     steps = _repair(builder, manual_dir)
     if elsewhere is not None:
@@ -221,7 +232,7 @@ def _unreadable(
         images=None,
         captions=None,
         shared_ids={},
-        faults=(*([f"manual_dir = {manual_dir} {state}"] if state else []), fault),
+        faults=(fault,),
         differences=(),
         notes=(),
         next_steps=steps,
@@ -247,26 +258,31 @@ def _name(builder: ManualBuilder) -> str:
 
 
 def _parts(contents: Contents) -> tuple[Part, ...]:
-    """Joins the counts of the reader, and those of each sub-folder that it did not count."""
+    """Lists the counts of the reader; a split whose parts it did not count, by sub-folder."""
     parts = []
-    splits = dict.fromkeys([c.name.partition(", ")[0] for c in contents.counts])
-    for split in dict.fromkeys([*splits, *contents.splits]):
+    names = [c.name.partition(", ")[0] for c in contents.counts]
+    for split in dict.fromkeys([*names, *contents.splits]):
         records = contents.splits.get(split, ())
-        counted = [c for c in contents.counts if c.name.partition(", ")[0] == split]
-        parts += [Part(split, c.name.partition(", ")[2], c.found, c.published) for c in counted]
-        if split not in {c.name for c in counted}:
-            parts.append(Part(split, "", count(records), None))
-        folders: dict[str, list[Record]] = collections.defaultdict(list)
-        for record in records:
-            folders[f"folder {_top(record.file_path)}"].append(record)
-        known = {part.part for part in parts if part.split == split}
-        if len(folders) > 1:
-            parts += [
-                Part(split, folder, count(folders[folder]), None)
-                for folder in sorted(folders)
-                if folder not in known
-            ]
+        counted = [
+            Part(split, c.name.partition(", ")[2], c.found, c.published)
+            for c in contents.counts
+            if c.name.partition(", ")[0] == split
+        ]
+        if not any(part.part == "" for part in counted):
+            counted.insert(0, Part(split, "", count(records), None))
+        if len(counted) == 1:
+            counted += _by_folder(split, records)
+        parts += counted
     return tuple(parts)
+
+
+def _by_folder(split: str, records: Sequence[Record]) -> list[Part]:
+    folders: dict[str, list[Record]] = collections.defaultdict(list)
+    for record in records:
+        folders[_top(record.file_path)].append(record)
+    if len(folders) < 2:
+        return []
+    return [Part(split, f"folder {name}", count(folders[name]), None) for name in sorted(folders)]
 
 
 def _top(file_path: str) -> str:
@@ -349,13 +365,14 @@ def _repair(builder: ManualBuilder, manual_dir: pathlib.Path) -> tuple[str, ...]
 def _commands(builder: ManualBuilder, manual_dir: pathlib.Path) -> tuple[str, ...]:
     """Returns the commands that build the dataset and train on it."""
     name, folder = _name(builder), shlex.quote(str(manual_dir))
-    preset: Any = getattr(builder, "PRESET", builder.name)
+    preset = _PRESETS.get(builder.name, "cuhk_pedes")
     config = builder.builder_config
     is_default = not config or config.name == builder.default_builder_config.name
-    other = "" if is_default else f" --config.data.name={name}"
+    named = is_default and builder.name in _PRESETS  # by the preset
+    other = "" if named else f" --config.data.name={name}"
     return (
         "build it, then train (which builds it, too, where that has not been done):",
         f"python -m tfds_builders.build {name} --manual_dir {folder}",
-        f"jaxreid train --config configs/ssan.py:{preset} --workdir runs/{preset}{other} "
+        f"jaxreid train --config configs/ssan.py:{preset} --workdir runs/{builder.name}{other} "
         f"--config.data.manual_dir={folder}",
     )

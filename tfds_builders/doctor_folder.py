@@ -38,7 +38,7 @@ def tree(folder: pathlib.Path) -> tuple[str, ...]:
       Lines; of a folder that does not exist, those of the nearest one above that does.
     """
     if state(folder) == "does not exist" and folder.parent != folder:
-        above = next(path for path in folder.absolute().parents if path.exists())
+        above = next(path for path in folder.absolute().parents if os.path.exists(path))
         return (f"no such folder; {above} holds:", *_lines(above, depth=1, indent="  "))
     return tuple(_lines(folder, depth=_DEPTH)) or ("nothing",)
 
@@ -53,7 +53,7 @@ def find_near(builder: ManualBuilder, manual_dir: pathlib.Path) -> pathlib.Path 
     Returns:
       The first of the sub-folders, then of the parent, that it can read; None if there is none.
     """
-    below = [path for path in _entries(manual_dir) if path.is_dir()]
+    below = [path for path in _entries(manual_dir) if os.path.isdir(path)]
     for folder in (*below, manual_dir.absolute().parent):
         try:
             builder.read(folder)
@@ -73,22 +73,28 @@ def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
 def _lines(folder: pathlib.Path, depth: int, indent: str = "") -> Iterator[str]:
     """Yields files other than images, then sub-folders, then the number of images beside them."""
     entries = _entries(folder)
-    folders = [path for path in entries if path.is_dir()]
-    files = [path.name for path in entries if not path.is_dir()]
+    folders = [path for path in entries if os.path.isdir(path)]
+    is_folder = set(folders)
+    files = [_printable(path.name) for path in entries if path not in is_folder]
     pictures = [name for name in files if name.lower().endswith(_IMAGE_SUFFIXES)]
-    others = [name for name in files if name not in set(pictures)]
+    others = [name for name in files if not name.lower().endswith(_IMAGE_SUFFIXES)]
     yield from (f"{indent}{name}" for name in others[:_SHOWN])
     if len(others) > _SHOWN:
         yield f"{indent}and {len(others) - _SHOWN:,} more files"
-    width = max((len(path.name) + 1 for path in folders[:_SHOWN]), default=0)
+    width = max((len(_printable(path.name)) + 1 for path in folders[:_SHOWN]), default=0)
     for path in folders[:_SHOWN]:
-        yield f"{indent}{path.name + '/':<{width}}  {_number(path)} files"
+        yield f"{indent}{_printable(path.name) + '/':<{width}}  {_number(path)} files"
         if depth > 1:
             yield from _lines(path, depth - 1, f"{indent}  ")
     if len(folders) > _SHOWN:
         yield f"{indent}and {len(folders) - _SHOWN:,} more sub-folders"
     if pictures and (folders or others or not indent):
         yield f"{indent}{len(pictures):,} image files"
+
+
+def _printable(name: str) -> str:
+    """Returns a file name without the bytes that are no UTF-8, which nothing could print."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _number(folder: pathlib.Path) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tfds_builders.base import SplitCounts, first_names
+from tfds_builders.base import count_lines, first_names
 from tfds_builders.doctor import NOT_READY, CaptionFacts, Examination, Part
 from tfds_builders.doctor_images import USUAL_MODE, ImageFacts
 
 _WIDTH = 100
 _QUANTITIES = ("images", "captions", "ids")
-_NAME_WIDTH = 24
+_NAME_WIDTH = 22
 _FOLDERS_SHOWN = 12
+_FINDINGS_SHOWN = 20
+_FOUND, _PUBLISHED, _DIFFERENCE = 8, 10, 8  # widths of columns
 _BAR = 30
 
 
@@ -36,7 +38,7 @@ def page(examination: Examination) -> str:
         _captions(found.captions) if found.captions else [],
         _shared(found.shared_ids) if found.captions else [],
         _listed("WORTH KNOWING", found.notes),
-        _listed("DIFFERENT", found.differences),
+        _different(found),
         _listed("WRONG", found.faults),
         _verdict(found),
     ]
@@ -59,7 +61,7 @@ def _listed(title: str, findings: Sequence[str]) -> list[str]:
     if not findings:
         return []
     lines = [title]
-    for finding in findings:
+    for finding in findings[:_FINDINGS_SHOWN]:
         for number, line in enumerate(finding.splitlines()):
             indent = " " * (len(line) - len(line.lstrip()))
             head = "  - " if number == 0 else f"    {indent}"
@@ -71,6 +73,8 @@ def _listed(title: str, findings: Sequence[str]) -> list[str]:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
+    if len(findings) > _FINDINGS_SHOWN:
+        lines.append(f"  - and {len(findings) - _FINDINGS_SHOWN:,} more: --json lists them all")
     return lines
 
 
@@ -79,45 +83,54 @@ def _counts(parts: Sequence[Part]) -> list[str]:
     if not parts:
         return []
     published = any(part.published for part in parts)
-    width = (9, 10, 7) if published else (9,)
-    heads = ("found", "published", "diff.") if published else ("",)
-    top = "".join(f"{what:>{sum(width)}}" for what in _QUANTITIES)
+    heads = {"found": _FOUND}
+    if published:
+        heads |= {"published": _PUBLISHED, "differ": _DIFFERENCE}
+    top = "".join(f"{what:>{sum(heads.values())}}" for what in _QUANTITIES)
     lines = [f"{'COUNTS':<{_NAME_WIDTH}}{top}"]
     if published:
-        under = "".join(f"{head:>{w}}" for head, w in zip(heads, width, strict=True))
+        under = "".join(f"{head:>{width}}" for head, width in heads.items())
         lines.append(" " * _NAME_WIDTH + under * len(_QUANTITIES))
     hidden = 0
-    for index, part in enumerate(parts):
-        if part.part and not part.published:
-            before = [p for p in parts[:index] if p.split == part.split and p.part]
-            if len(before) >= _FOLDERS_SHOWN:
-                hidden += 1
-                continue
-        lines.append(_row(part, published))
-    if hidden:
-        lines.append(f"  and {hidden:,} more sub-folders")
-    return lines
+    shown: collections.Counter[str] = collections.Counter()
+    for part in parts:
+        shown[part.split] += bool(part.part)
+        if shown[part.split] > _FOLDERS_SHOWN and not part.published:
+            hidden += 1
+        else:
+            lines.append(_row(part, published))
+    return [*lines, f"    and {hidden:,} more sub-folders"] if hidden else lines
 
 
-def _row(part: Part, published: bool) -> str:
+def _row(part: Part, with_published: bool) -> str:
     name = f"    {part.part.removeprefix('folder ')}" if part.part else f"  {part.split}"
-    cells = ""
+    row = f"{name:<{_NAME_WIDTH}}"
     for what in _QUANTITIES:
-        cells += f"{_number(part.found, what):>9}"
-        if published:
-            cells += f"{_number(part.published, what):>10}{_difference(part, what):>7}"
-    return f"{name:<{_NAME_WIDTH}}{cells}".rstrip()
+        found, published = getattr(part.found, what), getattr(part.published, what, None)
+        row += f"{found:>{_FOUND},}"
+        if with_published and published is None:
+            row += " " * (_PUBLISHED + _DIFFERENCE)
+        elif with_published:
+            difference = f"{found - published:+,}" if found != published else "="
+            row += f"{published:>{_PUBLISHED},}{difference:>{_DIFFERENCE}}"
+    return row.rstrip()
 
 
-def _number(counts: SplitCounts | None, what: str) -> str:
-    return "" if counts is None else f"{dataclasses.asdict(counts)[what]:,}"
+def _different(found: Examination) -> list[str]:
+    """Lists the differences, those of the table in one line."""
+    of_table = count_lines(
+        {_named(part): part.published for part in found.parts if part.published},
+        {_named(part): part.found for part in found.parts if part.published},
+    )
+    listed = [line for line in found.differences if line not in of_table]
+    number = len(found.differences) - len(listed)
+    if number:
+        listed.insert(0, f"{number:,} numbers under COUNTS differ from the published ones")
+    return _listed("DIFFERENT", listed)
 
 
-def _difference(part: Part, what: str) -> str:
-    if part.published is None:
-        return ""
-    difference = getattr(part.found, what) - getattr(part.published, what)
-    return f"{difference:+,}" if difference else "="
+def _named(part: Part) -> str:
+    return ", ".join(filter(None, (part.split, part.part)))
 
 
 def _images(facts: ImageFacts) -> list[str]:

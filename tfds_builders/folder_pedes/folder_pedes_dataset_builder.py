@@ -57,7 +57,6 @@ class Builder(ManualBuilder):
     HOMEPAGE = ""  # nobody's but the user's
     HOW_TO_GET = "The images are your own: put a table of your captions beside them."
     EXPECTED_TREE = table.EXPECTED_TREE
-    PRESET = "folder"  # of configs/ssan.py
 
     builder_config: FolderConfig
 
@@ -112,5 +111,5 @@ def _unnamed_images(root: pathlib.Path, names: Collection[str]) -> list[str]:
         for file in sorted(files):
             path = (pathlib.Path(folder) / file).relative_to(root).as_posix()
             if path.lower().endswith(_IMAGE_SUFFIXES) and path not in names:
-                unnamed.append(path)
+                unnamed.append(os.fsencode(path).decode("utf-8", "replace"))  # to be printed
     return named_line("images that no row names, left out", unnamed)
