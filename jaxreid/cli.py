@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import logging as python_logging
 import os
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments, rest = _parser().parse_known_args(argv)
     overrides = _overrides(rest)
-    if overrides is None or (overrides and arguments.run is _bench_eval):
+    if overrides is None or (overrides and arguments.run in (_bench_eval, _data, _doctor)):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.overrides = overrides
     # A cache would make the compile times of a measurement those of reading a file.
@@ -123,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--register", default="tfds_builders", help="package whose import registers builders"
     )
+
+    sub = command("data", _data, "statistics and pictures of a dataset; builds a missing one")
+    sub.add_argument("name", metavar="NAME", help="dataset or dataset/config")
+    sub.add_argument("--data_dir", default="~/tensorflow_datasets", help="where datasets lie")
+    sub.add_argument("--manual_dir", default="", help="folder of the files to build it from")
+    sub.add_argument(
+        "--register", default="tfds_builders", help="package whose import registers builders"
+    )
+    sub.add_argument("--out", default="", metavar="FILE.png", help="contact sheet; ./NAME.png")
+    sub.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
     sub = command("bench", _bench_eval, "measure speed and memory here; needs no dataset")
     _add_benches(sub.add_subparsers(dest="what", required=True, metavar="train|eval"), common)
@@ -276,6 +287,26 @@ def _doctor(arguments: argparse.Namespace) -> int:
     examination = builder.examine(arguments.manual_dir)
     print(examination.to_json() if arguments.json else examination.text())
     return examination.exit_code
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    from jaxreid import contact_sheet, explore
+    from jaxreid.data import source
+
+    where = {"data_dir": arguments.data_dir, "register": arguments.register}
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # where TFDS tells how far it is
+            builder = source.find_builder(arguments.name, **where)
+            source.prepare(builder, manual_dir=arguments.manual_dir)
+    except ValueError as error:
+        words = str(error).replace("config.data.name", "NAME").replace("config.data.", "--")
+        raise ValueError(words) from error
+    sheet = arguments.out or arguments.name.replace("/", "_") + ".png"
+    contact_sheet.write_contact_sheet(builder, sheet)
+    found = explore.explore(builder)
+    print(
+        found.to_json(contact_sheet=sheet) if arguments.json else f"{found.text()}\n\nWrote {sheet}"
+    )
 
 
 def _bench_train(arguments: argparse.Namespace) -> None:

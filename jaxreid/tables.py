@@ -35,7 +35,7 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(
             cell.rjust(width) if place else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     ]
 
