@@ -57,8 +57,7 @@ _SOURCES = (
     *("VIPeR",) * 3,
 )
 _IMAGES_PER_ID = 3
-# Of a larger folder: share of the ids.
-_TRAIN_IDS, _VAL_IDS = 11 / 13, 1 / 13
+_IDS_TO_ONE_OF_VAL = 13  # and of test; the others train
 
 
 def records() -> list[dict[str, Any]]:
@@ -121,10 +120,11 @@ def make(folder: pathlib.Path, num_images: int | None = None) -> pathlib.Path:
 def _many(num_images: int) -> Iterator[dict[str, Any]]:
     """Yields the records of a larger folder, three images to an identity."""
     ids = -(-num_images // _IMAGES_PER_ID)
-    train, val = int(ids * _TRAIN_IDS), max(1, int(ids * _VAL_IDS))
-    if train < 1 or train + val >= ids:
+    val = max(1, ids // _IDS_TO_ONE_OF_VAL)
+    train = ids - 2 * val
+    if train < 1:
         raise ValueError(
-            f"num_images = {num_images}; accepted: None, or at least {3 * _IMAGES_PER_ID + 1}, "
+            f"num_images = {num_images}; accepted: None, or at least {2 * _IMAGES_PER_ID + 1}, "
             "which gives each split an identity."
         )
     for index in range(num_images):
@@ -136,15 +136,18 @@ def _many(num_images: int) -> Iterator[dict[str, Any]]:
 
 def _path(person: int, index: int) -> str:
     """Names an image of a larger folder, as the source dataset would."""
-    source = _SOURCES[person * 37 % len(_SOURCES)]  # 37 has no divisor with 100: visits them all
-    number, count = person + 1, index + 1
+    hundred, rest = divmod(person, len(_SOURCES))
+    place = rest * 37 % len(_SOURCES)  # 37 has no divisor with 100: it visits them all
+    source = _SOURCES[place]
+    number = hundred * _SOURCES.count(source) + place - _SOURCES.index(source) + 1
+    count = index + 1
     names = {
         "CUHK01": f"CUHK01/{number:04d}{count:03d}.png",
         "CUHK03": f"CUHK03/{number}_{count}.jpg",
         "Market": f"Market/{number:04d}_c{count}s1_{index:06d}_00.jpg",
         "VIPeR": f"cam_{'ab'[index % 2]}/{number:03d}_{45 * index}.bmp",
     }
-    return names.get(source, f"{source}/p{number}_s{_IMAGES_PER_ID * person + index}.jpg")
+    return names.get(source, f"{source}/p{number}_s{_IMAGES_PER_ID * number + index}.jpg")
 
 
 if __name__ == "__main__":
