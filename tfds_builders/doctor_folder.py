@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _DEPTH = 2
 _SHOWN = 12  # entries of a folder
 _COUNTED = 200_000  # files after which counting stops: somebody gave "/"
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 def state(folder: pathlib.Path) -> str:
@@ -76,8 +76,8 @@ def _lines(folder: pathlib.Path, depth: int, indent: str = "") -> Iterator[str]:
     folders = [path for path in entries if os.path.isdir(path)]
     is_folder = set(folders)
     files = [_printable(path.name) for path in entries if path not in is_folder]
-    pictures = [name for name in files if name.lower().endswith(_IMAGE_SUFFIXES)]
-    others = [name for name in files if not name.lower().endswith(_IMAGE_SUFFIXES)]
+    pictures = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    others = [name for name in files if not name.lower().endswith(IMAGE_SUFFIXES)]
     yield from (f"{indent}{name}" for name in others[:_SHOWN])
     if len(others) > _SHOWN:
         yield f"{indent}and {len(others) - _SHOWN:,} more files"

@@ -11,12 +11,12 @@ import tensorflow_datasets as tfds
 
 from tfds_builders import images
 from tfds_builders.base import named_line
+from tfds_builders.doctor_folder import IMAGE_SUFFIXES
 from tfds_builders.folder_pedes import people, table
 from tfds_builders.manual import Contents, ManualBuilder, count_parts
 
 IMAGE_FOLDERS = ("images", "imgs")
 SEEDS = range(5)
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 @dataclasses.dataclass(eq=False)
@@ -110,6 +110,6 @@ def _unnamed_images(root: pathlib.Path, names: Collection[str]) -> list[str]:
     for folder, _, files in sorted(os.walk(root)):
         for file in sorted(files):
             path = (pathlib.Path(folder) / file).relative_to(root).as_posix()
-            if path.lower().endswith(_IMAGE_SUFFIXES) and path not in names:
+            if path.lower().endswith(IMAGE_SUFFIXES) and path not in names:
                 unnamed.append(os.fsencode(path).decode("utf-8", "replace"))  # to be printed
     return named_line("images that no row names, left out", unnamed)

@@ -8,9 +8,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tfds_builders.base import UNKNOWN_CAMERA, first_names, named_line
-from tfds_builders.folder_pedes.table import SPLIT_NAMES, Row, Table, shown
+from tfds_builders.folder_pedes.table import SPLIT_NAMES, Row, Table
 from tfds_builders.manual import Record
 from tfds_builders.protocols import seeded_order
+from tfds_builders.raw_records import shown
 
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _INT64 = range(-(2**63), 2**63)

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tfds_builders.base import first_names, named_line
+from tfds_builders.raw_records import shown
+from tfds_builders.records import listing
 
 NAME = "captions"
 SUFFIXES = (".jsonl", ".csv")
@@ -104,10 +106,9 @@ def find_table(folder: pathlib.Path) -> pathlib.Path:
             f"accepted: one. What to do: name the right one {NAME}.csv or {NAME}.jsonl, or move "
             "the others out of this folder."
         )
-    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     raise ValueError(
         f"no table (*.csv or *.jsonl) in {folder}\n{EXPECTED_TREE}\n"
-        f"found in {folder}: {first_names(names, limit=20) or 'nothing'}\n"
+        f"found in {folder}: {listing(folder)}\n"
         "What to do: put the table there, beside or above the images."
     )
 
@@ -137,12 +138,6 @@ def read_table(path: pathlib.Path) -> Table:
         else:
             rows.append(_row(item))
     return Table(path, tuple(rows), tuple(_notes(raw)), tuple(_faults(path, len(raw), faults)))
-
-
-def shown(value: Any) -> str:
-    """Returns a value as it is quoted in messages, cut to 80 letters."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _text(path: pathlib.Path) -> str:
