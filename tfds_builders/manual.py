@@ -207,8 +207,9 @@ class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore
         was_finished = self._is_finished()
         super().download_and_prepare(download_config=download_config, **kwargs)
         manual_dir = getattr(download_config, "manual_dir", None)
-        if was_finished and manual_dir and os.path.isdir(manual_dir):
-            self._check_source(pathlib.Path(manual_dir))
+        folder = pathlib.Path(os.path.expanduser(manual_dir or ""))
+        if was_finished and manual_dir and folder.is_dir():
+            self._check_source(folder)
 
     def _check_source(self, manual_dir: pathlib.Path) -> None:
         """Raises ValueError if the finished dataset was built from other files than these."""
