@@ -54,18 +54,18 @@ class Conv(nn.Module):
 
     Attributes:
       features: output channels.
-      kernel_size: side of the square kernel.
+      kernel_size: height and width of the kernel, one number where it is square.
       strides: step in both directions.
-      padding: rows and columns of zeros added on every side.
+      padding: rows and columns of zeros added on either side, one number where they are as many.
       use_bias: whether a bias is added.
       dtype: compute type; parameters are float32.
       pointwise: how a 1x1 kernel is computed, see `pointwise_as_dot`.
     """
 
     features: int
-    kernel_size: int = 1
+    kernel_size: int | tuple[int, int] = 1
     strides: int = 1
-    padding: int = 0
+    padding: int | tuple[int, int] = 0
     use_bias: bool = False
     dtype: DType = jnp.float32
     pointwise: str = "auto"
@@ -73,25 +73,28 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
         """Convolve."""
-        size = self.kernel_size
-        kernel = self.param(
-            "kernel", kaiming_fan_out, (size, size, x.shape[-1], self.features), jnp.float32
-        )
+        size, (rows, columns) = _both(self.kernel_size), _both(self.padding)
+        shape = (*size, x.shape[-1], self.features)
+        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if size == 1 and self.padding == 0 and pointwise_as_dot(self.pointwise):
+        if size == (1, 1) and rows == columns == 0 and pointwise_as_dot(self.pointwise):
             y = x[:, :: self.strides, :: self.strides, :] @ kernel.reshape(1, *kernel.shape[1:])
         else:
             y = jax.lax.conv_general_dilated(
                 x,
                 kernel,
                 window_strides=(self.strides, self.strides),
-                padding=((self.padding, self.padding), (self.padding, self.padding)),
+                padding=((rows, rows), (columns, columns)),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return y
+
+
+def _both(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 class BatchNorm(nn.Module):
@@ -105,12 +108,14 @@ class BatchNorm(nn.Module):
       feature_axes: trailing axes with statistics of their own (2: one set per part).
       momentum: share of the old running statistics that is kept.
       epsilon: added to the variance.
+      initial_scale: of every feature.
       dtype: type of the output.
     """
 
     feature_axes: int = 1
     momentum: float = 0.9
     epsilon: float = 1e-5
+    initial_scale: float = 1.0
     dtype: DType = jnp.float32
 
     @nn.compact
@@ -129,7 +134,8 @@ class BatchNorm(nn.Module):
           mask: rows that count for the statistics; all when None.
         """
         features = x.shape[x.ndim - self.feature_axes :]
-        scale = self.param("scale", nn.initializers.ones, features, jnp.float32)
+        start = nn.initializers.constant(self.initial_scale)
+        scale = self.param("scale", start, features, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
@@ -298,17 +304,19 @@ class Classifier(nn.Module):
     Attributes:
       num_classes: real classes.
       dtype: compute type; logits are float32.
+      initial_std: standard deviation of the initial weights.
     """
 
     num_classes: int
     dtype: DType = jnp.float32
+    initial_std: float = 0.001
 
     @nn.compact
     def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Logits [B, classes_padded] or [B, K, classes_padded]."""
         classes = padded_classes(self.num_classes)
         parts = x.shape[1:-1]
-        init = nn.initializers.normal(0.001)
+        init = nn.initializers.normal(self.initial_std)
         kernel = self.param("kernel", init, (*parts, x.shape[-1], classes), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (*parts, classes), jnp.float32)
         spec = "bki,kio->bko" if parts else "bi,io->bo"

@@ -8,15 +8,15 @@ numbers came.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreid.models.embedding import WordEmbedding
+from jaxreid.models.fields import check_choices, check_positive, from_fields
 from jaxreid.models.layers import Classifier, masked_max, peak
 from jaxreid.models.lstm import BiLSTM, RowTemplate
 from jaxreid.models.resnet import ResNet
@@ -28,32 +28,6 @@ BACKBONES = ("resnet", "vgg")
 FORMULATIONS = ("paper", "released")
 RELATIONS = ("mv_nln", "conv1x1", "none")
 RELEASED_DROPOUT = 0.3
-
-
-class WordEmbedding(nn.Module):
-    """Table of word vectors; row 0 is padding: zero, and without a gradient.
-
-    Attributes:
-      vocab_size: rows, the padding row included.
-      features: width V of a word vector.
-      dropout: share of values dropped in training.
-    """
-
-    vocab_size: int
-    features: int
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, tokens: Int[Array, "N L"], *, train: bool) -> Float[Array, "N L V"]:
-        """Look words up."""
-
-        def init(key: Array, shape: tuple[int, ...]) -> Array:
-            return jax.random.normal(key, shape).at[0].set(0.0)
-
-        table = self.param("embedding", init, (self.vocab_size, self.features))
-        words = jnp.take(table, tokens, axis=0, mode="clip")
-        words = jnp.where((tokens > 0)[..., None], words, 0.0)
-        return nn.Dropout(self.dropout, deterministic=not train)(words)
 
 
 class SSAN(nn.Module):
@@ -282,18 +256,14 @@ class SSAN(nn.Module):
 
 def _check_choices(model: SSAN) -> None:
     """Refuse fields that make no network."""
-    choices = {"backbone": BACKBONES, "formulation": FORMULATIONS, "relation": RELATIONS}
-    for field, accepted in choices.items():
-        value = getattr(model, field)
-        if value not in accepted:
-            raise ValueError(f"{field}={value!r}: choose one of {', '.join(accepted)}.")
+    check_choices(
+        model, {"backbone": BACKBONES, "formulation": FORMULATIONS, "relation": RELATIONS}
+    )
     if model.relation != "none" and not model.part:
         raise ValueError(
             f"relation={model.relation!r} needs part features: set part=True or relation='none'."
         )
-    for field in ("vocab_size", "num_parts", "word_dim", "global_dim", "width"):
-        if getattr(model, field) < 1:
-            raise ValueError(f"{field}={getattr(model, field)}: give a number of at least 1.")
+    check_positive(model, ("vocab_size", "num_parts", "word_dim", "global_dim", "width"))
 
 
 def build(
@@ -310,15 +280,6 @@ def build(
     Raises:
       ValueError: on an unknown field.
     """
-    given = {"vocab_size", "num_classes", "dtype", "parent", "name"}
-    accepted = {field.name for field in dataclasses.fields(SSAN)} - given
-    unknown = sorted(set(config_model) - accepted)
-    if unknown:
-        raise ValueError(
-            f"Unknown field(s) {', '.join(unknown)} of the SSAN model: accepted are "
-            f"{', '.join(sorted(accepted))}. Correct or remove them in the config."
-        )
-    fields: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in config_model.items()
-    }
-    return SSAN(vocab_size=vocab_size, num_classes=num_classes, dtype=jnp.dtype(dtype), **fields)
+    return from_fields(
+        SSAN, config_model, vocab_size=vocab_size, num_classes=num_classes, dtype=dtype
+    )

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreid.models.embedding import WordEmbedding
 from jaxreid.models.lstm import RowTemplate
-from jaxreid.models.ssan import WordEmbedding, build
+from jaxreid.models.ssan import build
 from jaxreid.models.ssan_heads import MultiViewNonLocal
 
 BATCH, PARTS, LENGTH, WIDTH, DIM, RELATION = 4, 3, 8, 16, 10, 6

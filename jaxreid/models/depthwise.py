@@ -1,0 +1,85 @@
+"""Depthwise convolution, written so that XLA's CPU back end is quick too."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxreid.models.layers import kaiming_fan_out, pointwise_as_dot
+from jaxreid.typing import DType
+
+
+class DepthwiseConv(nn.Module):
+    """Convolution of each channel by itself, step 1, padded to the same size, without bias.
+
+    Attributes:
+      kernel_size: odd height and width of the kernel.
+      dtype: compute type; the parameter is float32.
+      mode: "auto", "dot" or "conv" as in `layers.pointwise_as_dot`: shifted products on a CPU,
+        where XLA's grouped convolution is many times slower, the convolution elsewhere.
+    """
+
+    kernel_size: tuple[int, int]
+    dtype: DType = jnp.float32
+    mode: str = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        """Convolve."""
+        channels = x.shape[-1]
+        shape = (*self.kernel_size, 1, channels)
+        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if pointwise_as_dot(self.mode):
+            return shifted_products(x, kernel[:, :, 0])
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(1, 1),
+            padding=[(size // 2, size // 2) for size in self.kernel_size],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=channels,
+        )
+
+
+@jax.custom_vjp
+def shifted_products(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "h w C"]
+) -> Float[Array, "B H W C"]:
+    """Depthwise convolution as a sum of shifted products, one for each tap of the kernel."""
+    height, width = kernel.shape[:2]
+    taps = zip(_shifts(x, height, width), kernel.reshape(-1, 1, 1, 1, kernel.shape[2]), strict=True)
+    return functools.reduce(jnp.add, (shifted * tap for shifted, tap in taps))
+
+
+def _shifts(x: Array, height: int, width: int) -> list[Array]:
+    """Returns x moved by each offset of an odd kernel, zeros coming in, in the kernel's order."""
+    padded = jnp.pad(x, ((0, 0), (height // 2,) * 2, (width // 2,) * 2, (0, 0)))
+    return [
+        padded[:, row : row + x.shape[1], column : column + x.shape[2]]
+        for row in range(height)
+        for column in range(width)
+    ]
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return shifted_products(x, kernel), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    # What a tap read from the left it gives back to the left: the kernel turned by 180 degrees.
+    grad_x = shifted_products(grad, kernel[::-1, ::-1])
+    wide = grad.astype(jnp.float32)
+    taps = [
+        jnp.sum(shifted.astype(jnp.float32) * wide, (0, 1, 2))
+        for shifted in _shifts(x, *kernel.shape[:2])
+    ]
+    return grad_x, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
+
+
+shifted_products.defvjp(_forward, _backward)
