@@ -5,8 +5,11 @@ Row i of every array belongs to item i of the global batch: image I_i, its own c
 *weak* pair). Similarities are cosines. Nothing here averages over the batch; the caller does.
 
 Equations are those of SSAN: Ding et al., "Semantically Self-Aligned Network for Text-to-Image
-Part-aware Person Re-identification", arXiv:2107.12666.
+Part-aware Person Re-identification", arXiv:2107.12666; and of AXM-Net: Farooq et al., "AXM-Net:
+Cross-Modal Context Sharing Attention Network for Person Re-ID", arXiv:2101.08238.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,7 @@ from jaxreid.arrays import unit
 Scalar = int | float | Float[Array, ""] | Int[Array, ""]
 
 _SMALLEST_STRONG = 1e-6
+_LARGEST_PADDING = -1e8
 
 
 def cosine_similarity(a: Float[Array, "A D"], b: Float[Array, "B D"]) -> Float[Array, "A B"]:
@@ -36,29 +40,42 @@ def cosine_similarity(a: Float[Array, "A D"], b: Float[Array, "B D"]) -> Float[A
 
 
 def identity_loss(
-    logits: Float[Array, "B *parts N"], labels: Int[Array, " B"]
+    logits: Float[Array, "B *parts N"], labels: Int[Array, " B"], *, smoothing: float = 0.0
 ) -> Float[Array, "B *parts"]:
     """Cross-entropy of an identity classifier: log sum_n exp(z_n) - z_label, SSAN's ID loss.
 
+    With label smoothing e, the label is worth 1 - e and every class e / N besides.
+
     Args:
       logits: [B, N], or [B, K, N] for one classifier per part; classes that only pad N hold a
-        large negative finite value.
+        large negative finite value, -1e8 or less.
       labels: [B] identity of each item, in [0, N).
+      smoothing: e.
 
     Returns:
       [B] or [B, K] float32, in nats.
 
     >>> print(identity_loss(jnp.array([[0.0, 0.0, -1e9]]), jnp.array([1])).round(4))
     [0.6931]
+    >>> smooth = identity_loss(jnp.array([[2.0, 0.0, -1e9]]), jnp.array([0]), smoothing=0.5)
+    >>> [f"{loss:.4f}" for loss in smooth]
+    ['0.6269']
 
-    Reference: Zheng et al., "Dual-path convolutional image-text embeddings", arXiv:1711.05535.
+    Reference: Zheng et al., "Dual-path convolutional image-text embeddings", arXiv:1711.05535;
+    Szegedy et al., "Rethinking the Inception architecture", arXiv:1512.00567 (smoothing).
     """
     logits = logits.astype(jnp.float32)
     last = logits.ndim - 1
     classes = jax.lax.broadcasted_iota(labels.dtype, logits.shape, last)
     own = classes == labels.reshape(labels.shape + (1,) * last)
     # A masked sum instead of a gather: it stays local where the classes are split over devices.
-    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(own, logits, 0), axis=-1)
+    picked = jnp.sum(jnp.where(own, logits, 0), axis=-1)
+    if smoothing:
+        real = logits > _LARGEST_PADDING
+        count = jnp.sum(real, axis=-1, dtype=jnp.float32)
+        mean = jnp.sum(jnp.where(real, logits, 0), axis=-1) / count
+        picked = (1 - smoothing) * picked + smoothing * mean
+    return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
 def negative_pairs(labels: Int[Array, " B"]) -> Bool[Array, "B B"]:
@@ -134,6 +151,26 @@ def semi_hard_negative(
     return jnp.argmax(jnp.where(candidates, draw, -1.0), axis=1), candidates.any(axis=1)
 
 
+def random_negative(
+    negative: Bool[Array, "B C"], rng: PRNGKeyArray
+) -> tuple[Int[Array, " B"], Bool[Array, " B"]]:
+    """One negative of each anchor at random.
+
+    Args:
+      negative: [B, C] candidates that may be chosen.
+      rng: key of the draw.
+
+    Returns:
+      [B] column of the chosen candidate (0 where there is none) and [B] bool, whether there is one.
+
+    >>> index, found = random_negative(jnp.array([[False, False, True]]), jax.random.key(0))
+    >>> index.tolist(), found.tolist()
+    ([2], [True])
+    """
+    draw = jax.random.uniform(rng, negative.shape)
+    return jnp.argmax(jnp.where(negative, draw, -1.0), axis=1), negative.any(axis=1)
+
+
 def hinge_loss(
     similarity: Float[Array, "B C"],
     negative: Bool[Array, "B C"],
@@ -141,6 +178,7 @@ def hinge_loss(
     *,
     margin: Scalar | Float[Array, " B"],
     rng: PRNGKeyArray | None = None,
+    semi_hard: bool = True,
 ) -> Float[Array, " B"]:
     """One term of the ranking losses: max(margin - positive + negative, 0), one negative an anchor.
 
@@ -149,7 +187,8 @@ def hinge_loss(
       negative: [B, C] candidates that may be the negative.
       positive: [B] similarity of each anchor's positive pair.
       margin: scalar or [B], in units of cosine.
-      rng: None takes the hardest negative; a key draws a semi-hard one.
+      rng: None takes the hardest negative; a key draws one.
+      semi_hard: draw among those less similar than the positive by less than the margin.
 
     Returns:
       [B] loss of each anchor; 0 for an anchor without a negative.
@@ -160,6 +199,8 @@ def hinge_loss(
     """
     if rng is None:
         index, found = hardest_negative(similarity, negative)
+    elif not semi_hard:
+        index, found = random_negative(negative, rng)
     else:
         index, found = semi_hard_negative(similarity, negative, positive, margin=margin, rng=rng)
     chosen = jnp.take_along_axis(similarity, index[:, None], axis=1)[:, 0]
@@ -172,17 +213,19 @@ def ranking_loss(
     *,
     margin: Scalar,
     rng: PRNGKeyArray | None = None,
+    semi_hard: bool = True,
 ) -> Float[Array, " B"]:
     """Hinge on a negative caption of each image and a negative image of each caption.
 
     L = max(a - S(I_p, D_p) + S(I_p, D_n), 0) + max(a - S(I_p, D_p) + S(I_n, D_p), 0), SSAN
-    eq. (18): the first two terms of eq. (19).
+    eq. (18): the first two terms of eq. (19). It is also AXM-Net eq. (4).
 
     Args:
       similarity: [B, B] cosine of image i and caption j; the diagonal holds the matching pairs.
       negative: [B, B] bool, symmetric, pairs of two identities.
       margin: a, in units of cosine.
-      rng: None takes the hardest negatives (the paper); a key draws semi-hard ones (released).
+      rng: None takes the hardest negatives (the papers); a key draws them.
+      semi_hard: draw semi-hard ones (SSAN, released); False draws any (AXM-Net, an option).
 
     Returns:
       [B] loss of each item; an anchor without a negative adds 0.
@@ -195,8 +238,9 @@ def ranking_loss(
     """
     rows, columns = (None, None) if rng is None else jax.random.split(rng)
     positive = jnp.diagonal(similarity)
-    of_image = hinge_loss(similarity, negative, positive, margin=margin, rng=rows)
-    of_caption = hinge_loss(similarity.T, negative, positive, margin=margin, rng=columns)
+    hinge = functools.partial(hinge_loss, margin=margin, semi_hard=semi_hard)
+    of_image = hinge(similarity, negative, positive, rng=rows)
+    of_caption = hinge(similarity.T, negative, positive, rng=columns)
     return of_image + of_caption
 
 
@@ -307,3 +351,28 @@ def released_margin(
     early = jnp.asarray(epoch) < fixed_epochs
     adaptive = adaptive_margin(ratio, margin=margin)
     return jnp.where(early, margin / 2.0, adaptive), early | (adaptive >= smallest * margin)
+
+
+def affinity_loss(
+    similarity: Float[Array, "B C"], same: Bool[Array, "B C"], *, usual: bool = False
+) -> Float[Array, "B C"]:
+    """Binary cross-entropy of "one person" on the cosine S of each pair, AXM-Net eq. (5).
+
+    As printed, a pair of two people costs -log sigmoid(1 - S) = softplus(S - 1), which still grows
+    from S = 0 on; the usual cross-entropy would be -log(1 - sigmoid(S)) = softplus(S).
+
+    Args:
+      similarity: [B, C] of image i and caption j.
+      same: [B, C] bool, pairs of one identity.
+      usual: the usual cross-entropy for pairs of two people.
+
+    Returns:
+      [B, C] loss of each pair, in nats.
+
+    >>> similarity = jnp.array([[0.0, 0.0, 1.0]])
+    >>> losses = affinity_loss(similarity, jnp.array([[True, False, False]]))
+    >>> [f"{loss:.4f}" for loss in losses[0]]
+    ['0.6931', '0.3133', '0.6931']
+    """
+    different = jax.nn.softplus(similarity if usual else similarity - 1)
+    return jnp.where(same, jax.nn.softplus(-similarity), different)

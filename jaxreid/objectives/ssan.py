@@ -1,7 +1,6 @@
 """The objective of SSAN: total = L(global) + 0.5 L(part) + 0.5 L(relation), L = ID + ranking."""
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from jaxreid import losses
+from jaxreid.objectives import keywords
 
 FORMULATIONS = ("paper", "released")
 
@@ -104,36 +104,16 @@ def build(config: Mapping[str, Any] | ConfigDict) -> Callable[..., tuple[Float[A
     Raises:
       ValueError: an unknown field, or a value that is not accepted.
     """
-    fields = dict(config)
-    keywords = inspect.signature(ssan_objective).parameters.values()
-    known = [one.name for one in keywords if one.default is not inspect.Parameter.empty]
-    unknown = sorted(set(fields) - set(known))
-    if unknown:
-        raise ValueError(
-            f"config.objective has no field {', '.join(map(repr, unknown))}; it takes "
-            f"{', '.join(known)}. Correct the name in the configuration."
-        )
-    accepted = {name: _accepted(name, value) for name, value in fields.items()}
-    return functools.partial(ssan_objective, **accepted)
-
-
-def _accepted(name: str, value: Any) -> Any:
-    if name == "formulation":
-        right, accepted = value in FORMULATIONS, "'paper' or 'released'"
-    elif name in ("cr", "adaptive"):
-        right, accepted = isinstance(value, bool), "True or False"
-    elif name == "fixed_margin" and value is None:
-        return None
-    else:
-        right = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        accepted = "a number that is not negative"
-        value = float(value) if right else value
-    if not right:
-        raise ValueError(
-            f"config.objective.{name} is {value!r}; it takes {accepted}. Correct it in the "
-            "configuration."
-        )
-    return value
+    return keywords.bind(
+        ssan_objective,
+        config,
+        {
+            "formulation": keywords.one_of(FORMULATIONS),
+            "cr": keywords.SWITCH,
+            "adaptive": keywords.SWITCH,
+            "fixed_margin": keywords.optional(keywords.NUMBER),
+        },
+    )
 
 
 def _check_outputs(outputs: Mapping[str, Any], *, cr: bool, id_weight: float) -> None:

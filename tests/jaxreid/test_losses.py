@@ -321,3 +321,63 @@ def test_jit_changes_nothing(rng):
     eager = _both_losses.__wrapped__(*arrays, rng)
     for one, other in zip(eager, _both_losses(*arrays, rng), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_smoothed_identity_by_hand():
+    logits = jnp.asarray([[1.0, 3.0, 2.0, -1e9]])
+    lse = np.log(np.exp(1) + np.exp(3) + np.exp(2))
+    wanted = lse - (0.9 * 3 + 0.1 * 2)  # the mean of the real logits is 2
+    found = losses.identity_loss(logits, jnp.asarray([1]), smoothing=0.1)
+    np.testing.assert_allclose(found, [wanted], rtol=1e-6)
+
+
+def test_smoothing_keeps_padding_out_of_value_and_gradient():
+    labels = jnp.asarray([0, 2])
+    real = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3)), jnp.float32)
+    padded = jnp.concatenate([real, jnp.full((2, 5), -1e9)], axis=1)
+
+    def total(logits):
+        return losses.identity_loss(logits, labels, smoothing=0.2).sum()
+
+    np.testing.assert_allclose(total(padded), total(real), rtol=1e-6)
+    gradient = jax.grad(total)(padded)
+    np.testing.assert_allclose(gradient[:, :3], jax.grad(total)(real), rtol=1e-5)
+    assert np.all(np.asarray(gradient)[:, 3:] == 0)
+
+
+def test_affinity_by_hand():
+    similarity = jnp.asarray([[0.0, 0.0], [1.0, 1.0]])
+    same = jnp.asarray([[True, False], [True, False]])
+    literal = [[0.6931, 0.3133], [0.3133, 0.6931]]
+    np.testing.assert_allclose(losses.affinity_loss(similarity, same), literal, atol=5e-5)
+    usual = [[0.6931, 0.6931], [0.3133, 1.3133]]
+    found = losses.affinity_loss(similarity, same, usual=True)
+    np.testing.assert_allclose(found, usual, atol=5e-5)
+
+
+def test_affinity_gradient():
+    similarity = jnp.asarray([[0.3, -0.4], [0.9, 0.1]])
+    same = jnp.eye(2, dtype=bool)
+    loss = jax.jit(lambda s: losses.affinity_loss(s, same).sum())
+    check_grads(loss, (similarity,), order=1, modes=["rev"], rtol=1e-2)  # float32 differences
+
+
+def test_random_negatives_are_any_negatives_and_each_comes_up():
+    similarity = jnp.asarray([[0.9, 0.1, -0.5], [0.0, 0.9, 0.0], [0.0, 0.0, 0.9]])
+    negative = losses.negative_pairs(jnp.asarray([0, 1, 2]))
+    found = {
+        round(
+            float(
+                losses.ranking_loss(
+                    similarity, negative, margin=1.5, rng=jax.random.key(seed), semi_hard=False
+                )[0]
+            ),
+            4,
+        )
+        for seed in range(40)
+    }
+    # Caption side: 1.5 - .9 + .1 or - .5; image side: 1.5 - .9 + 0.
+    assert found == {round(0.7 + 0.6, 4), round(0.1 + 0.6, 4)}
+    alone = losses.negative_pairs(jnp.asarray([4]))
+    none = losses.ranking_loss(jnp.ones((1, 1)), alone, margin=0.2, rng=KEY, semi_hard=False)
+    np.testing.assert_array_equal(none, [0.0])
