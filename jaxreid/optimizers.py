@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import optax
 
-from jaxreid import sharding
+from jaxreid import freezing, sharding
 from jaxreid.typing import PyTree
 
 OPTIMIZERS = ("adam", "sgd")
@@ -71,31 +70,9 @@ def make_optimizer(
             "to 0, or stage.optimizer to sgd."
         )
     rates = {pattern: float(factor) for pattern, factor in stage["rates"].items()}
-    labels = _labels(rates, tuple(stage["frozen"]), params)
+    labels = _labels(rates, freezing.frozen_names(stage, params), params)
     rules = {f"x{factor}": _rule(stage, schedule, factor) for factor in {1.0, *rates.values()}}
     return optax.partition({**rules, "frozen": optax.set_to_zero()}, labels)
-
-
-def check_frozen_statistics(stage: Mapping[str, Any], variables: PyTree) -> None:
-    """Refuses to freeze a module whose running statistics would go on moving.
-
-    Args:
-      stage: ``frozen``.
-      variables: ``params`` and ``batch_stats``, or their shapes.
-
-    Raises:
-      ValueError: a frozen pattern reaches a module with BatchNorm statistics.
-    """
-    paths = jax.tree_util.tree_flatten_with_path(variables.get("batch_stats", {}))[0]
-    names = [sharding.path_name(path) for path, _ in paths]
-    for pattern in stage["frozen"]:
-        found = [name for name in names if _pattern(pattern).search(name)]
-        if found:
-            raise ValueError(
-                f"stage.frozen names {pattern!r}, which reaches BatchNorm statistics "
-                f"({found[0]} and {len(found) - 1} more). Only modules without BatchNorm can be "
-                "frozen so far; for a slow backbone give it a small factor in stage.rates."
-            )
 
 
 def _rule(
@@ -112,29 +89,15 @@ def _rule(
     )
 
 
-def _labels(rates: Mapping[str, float], frozen: Sequence[str], params: PyTree) -> PyTree:
-    groups = [(pattern, "frozen") for pattern in frozen]
-    groups += [(pattern, f"x{factor}") for pattern, factor in rates.items()]
-    compiled = [(_pattern(pattern), group) for pattern, group in groups]
+def _labels(rates: Mapping[str, float], frozen: frozenset[str], params: PyTree) -> PyTree:
+    compiled = [(freezing.pattern(text), f"x{factor}") for text, factor in rates.items()]
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     names = [sharding.path_name(path) for path, _ in paths]
-    unused = sorted({p.pattern for p, _ in compiled if not any(map(p.search, names))})
-    if unused:
-        raise ValueError(
-            f"stage.rates or stage.frozen names {unused}, which match no parameter. "
-            f"Parameters begin with: {', '.join(sorted({n.split('/')[0] for n in names}))}."
-        )
+    freezing.check_all_match([p for p, _ in compiled], names)
     found = [
-        next((group for pattern, group in compiled if pattern.search(name)), "x1.0")
+        "frozen"
+        if name in frozen
+        else next((group for pattern, group in compiled if pattern.search(name)), "x1.0")
         for name in names
     ]
     return jax.tree.unflatten(jax.tree.structure(params), found)
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise ValueError(
-            f"stage.rates or stage.frozen names {text!r}, which is no regular expression ({error})."
-        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -37,14 +37,19 @@ def build_model(config: ConfigDict, *, vocab_size: int, num_classes: int) -> nn.
     )
 
 
-def build_objective(config: ConfigDict) -> Objective:
+def build_objective(config: ConfigDict, stage: Mapping[str, Any] | None = None) -> Objective:
     """Builds the objective ``config.objective.name`` from the other fields of it.
+
+    Args:
+      config: of a run.
+      stage: one of ``config.stages``; its ``objective`` holds fields that differ there.
 
     Raises:
       ValueError: no such objective, or a field it does not know.
     """
     module = _module("objectives", config.objective.name, "config.objective.name")
-    return module.build(_without_name(config.objective))
+    changed = dict((stage or {}).get("objective", {}))
+    return module.build({**_without_name(config.objective), **changed})
 
 
 def _module(kind: str, name: str, field: str) -> Any:

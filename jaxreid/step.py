@@ -6,7 +6,7 @@ Nothing here knows which network it trains: a module and an objective go in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import flax.linen as nn
 import flax.struct
@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxreid import registry, sharding
+from jaxreid import freezing, registry, sharding
 from jaxreid.data import augment, feed
 from jaxreid.models.templates import RowTemplate
 from jaxreid.typing import PyTree
@@ -109,14 +109,21 @@ def fresh_opt_state(optimizer: optax.GradientTransformation, params: PyTree, mes
     return jax.jit(optimizer.init, out_shardings=places)(params)
 
 
-def _pixels(config: ConfigDict, images: jax.Array, key: jax.Array) -> jax.Array:
-    """Augments and normalises [B, H, W, 3] uint8 images as the config says."""
-    return augment.normalise(
-        augment.augment(images, key, **config.augment),
+def _augmented(
+    config: ConfigDict, data: dict[str, jax.Array], key: jax.Array
+) -> dict[str, jax.Array]:
+    """Augments images and captions of a batch as the config says, and normalises the images."""
+    of_images = dict(config.augment)
+    if of_images.pop("turn_words", False):
+        words_key = jax.random.fold_in(key, 1)
+        data = {**data, "tokens": augment.turn(data["tokens"], data["lengths"], words_key)}
+    images = augment.normalise(
+        augment.augment(data["images"], key, **of_images),
         mean=config.data.mean,
         std=config.data.std,
         dtype=jnp.dtype(config.dtype),
     )
+    return {**data, "images": images}
 
 
 def make_train_step(
@@ -128,6 +135,7 @@ def make_train_step(
     first_step: int,
     steps_per_epoch: int,
     mesh: Mesh,
+    frozen: Collection[str] = (),
 ) -> Callable[..., tuple[TrainState, Scalars]]:
     """Compiles the step of a stage.
 
@@ -139,6 +147,7 @@ def make_train_step(
       first_step: of the stage, where its epoch 0 begins.
       steps_per_epoch: of the training split.
       mesh: the devices.
+      frozen: paths of the parameters that keep their value, and their statistics with them.
 
     Returns:
       ``step(state, resident, batch, template=...) -> (state, scalars)``; the state is donated. One
@@ -154,21 +163,22 @@ def make_train_step(
     ) -> tuple[TrainState, Scalars]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key, objective_key = jax.random.split(key, 3)
-        data = feed.gather(resident, batch)
-        images = _pixels(config, data["images"], augment_key)
+        data = _augmented(config, feed.gather(resident, batch), augment_key)
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
-            outputs, changed = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                data["tokens"],
-                data["lengths"],
-                data["valid"],
-                train=True,
-                template=template,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
-            )
+            params = freezing.stop_gradients(params, frozen)
+            with freezing.kept_statistics(frozen):
+                outputs, changed = model.apply(
+                    {"params": params, "batch_stats": state.batch_stats},
+                    data["images"],
+                    data["tokens"],
+                    data["lengths"],
+                    data["valid"],
+                    train=True,
+                    template=template,
+                    rngs={"dropout": dropout_key},
+                    mutable=["batch_stats"],
+                )
             epoch = (state.step - first_step) // steps_per_epoch
             loss, parts = objective(
                 outputs, data["labels"], data["valid"], rng=objective_key, epoch=epoch

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from jaxreid import (
     checkpoint,
     evaluate,
+    freezing,
     optimizers,
     registry,
     retrieval,
@@ -103,7 +104,6 @@ class Trainer:
       data: splits, vocabulary and classes.
       mesh: the devices.
       model: the network.
-      objective: its loss.
       feed: batches of the training split.
       templates: row templates of the training captions; the last one always fits.
       stages: of the training.
@@ -115,7 +115,6 @@ class Trainer:
     data: runs.RunData
     mesh: Mesh
     model: nn.Module
-    objective: registry.Objective
     feed: feed.Feed
     templates: tuple[RowTemplate, ...]
     stages: tuple[Stage, ...]
@@ -134,7 +133,6 @@ class Trainer:
           ValueError: a field of the stage is not as it must be.
         """
         try:
-            optimizers.check_frozen_statistics(stage.config, self.shapes)
             return optimizers.make_optimizer(
                 stage.config, self.shapes["params"], steps_per_epoch=self.steps_per_epoch
             )
@@ -148,11 +146,12 @@ class Trainer:
         return make_train_step(
             self.config,
             self.model,
-            self.objective,
+            registry.build_objective(self.config, stage.config),
             optimizer,
             first_step=stage.first,
             steps_per_epoch=self.steps_per_epoch,
             mesh=self.mesh,
+            frozen=freezing.frozen_names(stage.config, self.shapes["params"]),
         )
 
     def template(self, lengths: np.ndarray) -> RowTemplate:
@@ -172,7 +171,8 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
     """
     mesh = sharding.make_mesh(config.mesh.model)
     sharding.check_batch_size(config.batch_size, mesh, "config.batch_size")
-    pairs = sampler.PairSampler(
+    pairs = sampler.make_sampler(
+        config.data.get("sampling", "pairs"),
         data.train.split.caption_image,
         data.train.split.labels,
         batch_size=config.batch_size,
@@ -187,7 +187,6 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
         data=data,
         mesh=mesh,
         model=model,
-        objective=registry.build_objective(config),
         feed=feed.make_feed(
             data.train.split,
             data.train.tokens,
@@ -204,6 +203,7 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
     )
     for stage in trainer.stages:  # a mistake in the last one should not wait for its turn
         trainer.optimizer(stage)
+        registry.build_objective(config, stage.config)
     return trainer
 
 
@@ -283,6 +283,8 @@ def _run_stage(
     optimizer = trainer.optimizer(stage)
     if step == stage.first and stage.index > 0:
         state = state.replace(opt_state=fresh_opt_state(optimizer, state.params, trainer.mesh))
+    frozen = freezing.frozen_names(stage.config, state.params)
+    freezing.log_frozen(stage.index, state.params, frozen)
     train_step = trainer.train_step(stage, optimizer)
     schedule = optimizers.stage_schedule(stage.config, trainer.steps_per_epoch)
     progress = Progress(step, trainer.stages[-1].stop, trainer.config.batch_size)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from jaxreid.typing import DType
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Rectangles that random erasing draws until one fits.
+_TRIES = 10
 
 
 def augment(
@@ -20,6 +23,7 @@ def augment(
     flip: bool = False,
     shift: float = 0.0,
     light: float = 0.0,
+    erase: float = 0.0,
 ) -> UInt8[Array, "B H W 3"]:
     """Changes images at random, each by draws of its own.
 
@@ -32,6 +36,7 @@ def augment(
         this share of its width; what is bared repeats the edge.
       light: multiply the brightness of each image by up to 1 +- this, and that of each of its
         channels by up to a third of it more.
+      erase: share of the images of which a rectangle is painted over, see `paint_over`.
 
     Returns:
       [B, H, W, 3] uint8.
@@ -45,7 +50,65 @@ def augment(
             images = _move(images, axis_key, axis, round(shift * images.shape[axis]))
     if light:
         images = _relight(images, light_key, light)
+    if erase:
+        images = paint_over(images, jax.random.fold_in(key, 2), erase)
     return images
+
+
+def paint_over(
+    images: UInt8[Array, "B H W 3"], key: Key[Array, ""], share: float
+) -> UInt8[Array, "B H W 3"]:
+    """Random erasing: fills a rectangle of some images with the ImageNet mean.
+
+    Its area is 2 to 40% of the image's and its height 0.3 to 3.3 times its width; of ten drawn
+    rectangles the first that fits is taken, and none if none does.
+
+    Args:
+      images: [B, H, W, 3] uint8.
+      key: of the draw.
+      share: of the images, between 0 and 1.
+
+    Reference: Zhong et al., "Random erasing data augmentation", arXiv:1708.04896.
+    """
+    count, height, width, _ = images.shape
+    chosen_key, area_key, ratio_key, top_key, left_key = jax.random.split(key, 5)
+    tries = (count, _TRIES)
+    area = jax.random.uniform(area_key, tries, minval=0.02, maxval=0.4) * (height * width)
+    ratio = jax.random.uniform(ratio_key, tries, minval=0.3, maxval=3.3)
+    tall, wide = jnp.round(jnp.sqrt(area * ratio)), jnp.round(jnp.sqrt(area / ratio))
+    fits = (tall < height) & (wide < width)
+    first = jnp.argmax(fits, axis=1)[:, None]
+    tall, wide = (jnp.take_along_axis(x, first, axis=1) for x in (tall, wide))
+    chosen = jax.random.bernoulli(chosen_key, share, (count, 1)) & fits.any(axis=1, keepdims=True)
+    rows = _inside(top_key, tall, height) & chosen
+    columns = _inside(left_key, wide, width)
+    mean = jnp.asarray(np.round(255 * np.asarray(IMAGENET_MEAN)), jnp.uint8)
+    hole = (rows[:, :, None] & columns[:, None, :])[..., None]
+    return jnp.where(hole, mean[None, None, None], images)
+
+
+def _inside(key: Key[Array, ""], length: Float[Array, "B 1"], size: int) -> Bool[Array, "B S"]:
+    """Whether each of `size` places lies in a stretch of this length, put anywhere it fits."""
+    start = jnp.floor(jax.random.uniform(key, length.shape) * (size - length + 1))
+    place = jnp.arange(size, dtype=length.dtype)[None]
+    return (place >= start) & (place < start + length)
+
+
+def turn(
+    tokens: Int[Array, "B T L"], lengths: Int[Array, "B T"], key: Key[Array, ""]
+) -> Int[Array, "B T L"]:
+    """Circular shift of each sentence: its last words, a random number of them, come first.
+
+    Args:
+      tokens: [B, T, L] word ids; padding stays where it is.
+      lengths: [B, T] number of words.
+      key: of the draw; every shift of a sentence is equally likely.
+    """
+    length = jnp.maximum(lengths, 1)[..., None]
+    offset = jax.random.randint(key, length.shape, 0, length)
+    place = jnp.arange(tokens.shape[2]).reshape(1, 1, -1)
+    source = jnp.where(place < length, (place - offset) % length, place)
+    return jnp.take_along_axis(tokens, source, axis=2)
 
 
 def _relight(

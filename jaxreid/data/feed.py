@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jaxtyping import Int
 
-from jaxreid.data.sampler import Indices, PairSampler
+from jaxreid.data.sampler import ImageSampler, Indices, PairSampler
 from jaxreid.data.source import Split
 
 FEEDS = ("auto", "device", "host")
@@ -42,7 +42,7 @@ class Feed:
 
     kind: str
     resident: dict[str, jax.Array]
-    sampler: PairSampler
+    sampler: PairSampler | ImageSampler
     tokens_lengths: Int[np.ndarray, " M"]
     _images: np.ndarray | None
     _sharding: NamedSharding
@@ -80,7 +80,7 @@ def make_feed(
     split: Split,
     tokens: Int[np.ndarray, "M L"],
     lengths: Int[np.ndarray, " M"],
-    sampler: PairSampler,
+    sampler: PairSampler | ImageSampler,
     *,
     kind: str,
     replicated: NamedSharding,

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxreid import checkpoint, retrieval, sharding, train
@@ -211,7 +213,8 @@ def test_stages_follow_each_other_with_a_fresh_optimiser_and_frozen_parameters(
 ):
     config = _config(tiny_data_dir)
     first = config.stages[0].copy_and_resolve_references()
-    first.update({"epochs": 1, "frozen": ("^lstm/", "^embedding")})
+    frozen = ("^lstm/", "^embedding", "^backbone/")
+    first.update({"epochs": 1, "frozen": frozen, "rates": {}, "objective": {"cr": False}})
     second = config.stages[0].copy_and_resolve_references()
     second.update({"epochs": 1, "optimizer": "sgd", "learning_rate": 1e-3})
     config.stages = (first,)
@@ -220,22 +223,24 @@ def test_stages_follow_each_other_with_a_fresh_optimiser_and_frozen_parameters(
     train.train(config, tmp_path / "two")
     before, after = _variables(tmp_path / "one"), _variables(tmp_path / "two")
     initial = _initial(config)
-    for name in ("params/lstm/recurrent", "params/embedding/embedding"):
+    held = [name for name in initial if re.search("^[a-z_]*/(lstm|embedding|backbone)/", name)]
+    assert any(name.startswith("batch_stats/backbone/") for name in held)
+    for name in held:
         np.testing.assert_array_equal(before[name], initial[name], err_msg=name)
         assert np.any(after[name] != initial[name]), name
-    backbone = config.copy_and_resolve_references()
-    backbone.stages[1].frozen = ("^backbone/",)
-    with pytest.raises(ValueError, match=r"config.stages\[1\].*BatchNorm statistics"):
-        train.train(backbone, tmp_path / "frozen")
-    name = "params/backbone/stem_conv/kernel"
-    assert np.any(before[name] != initial[name])
+    assert np.any(before["params/heads/global/kernel"] != initial["params/heads/global/kernel"])
+    lines = [line for line in read(tmp_path / "two") if "train/loss" in line]
+    assert "train/weak_global" not in lines[0]
+    assert "train/weak_global" in lines[-1]
     with checkpoint.Checkpoints(tmp_path / "two") as checkpoints:
         assert checkpoints.meta(16)["stage"] == 1
 
 
 def _initial(config):
     model = train.registry.build_model(config, vocab_size=_rows(config), num_classes=16)
-    variables = train.init_variables(config, model)
+    # As training draws them: another compilation may round the last digit otherwise.
+    state = train.init_state(config, model, optax.identity(), sharding.make_mesh(1))
+    variables = train.split_state(state)["variables"]
     return {sharding.path_name(path): np.asarray(leaf) for path, leaf in _leaves(variables)}
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreid.data.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from jaxreid.data.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise, turn
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +82,55 @@ def test_light_scales_whole_images_and_stays_in_range():
     assert 0.03 < ratio.std() < 0.1, "channels differ a little"
     white = augment(jnp.full((64, 2, 2, 3), 255, jnp.uint8), jax.random.key(3), light=0.3)
     assert np.asarray(white).max() == 255
+
+
+def painted(images, out):
+    """Which pixels took the ImageNet mean; all others must be untouched."""
+    hole = (np.asarray(out) == np.array([124, 116, 104], np.uint8)).all(axis=3)
+    np.testing.assert_array_equal(np.asarray(out)[~hole], np.asarray(images)[~hole])
+    return hole
+
+
+def test_erasing_paints_one_rectangle_of_the_promised_size_and_shape():
+    white = jnp.full((600, 64, 48, 3), 255, jnp.uint8)
+    hole = painted(white, augment(white, jax.random.key(3), erase=0.5))
+    chosen = hole.any(axis=(1, 2))
+    # 300 expected, standard deviation 12; a drawn rectangle nearly always fits within ten tries.
+    assert 250 < chosen.sum() < 350
+    tall, wide = hole.any(axis=2).sum(1)[chosen], hole.any(axis=1).sum(1)[chosen]
+    np.testing.assert_array_equal(hole.sum((1, 2))[chosen], tall * wide)  # a full rectangle
+    # Sides are rounded to whole pixels, so what was drawn lies half a pixel around them.
+    assert np.all((tall - 0.5) * (wide - 0.5) <= 0.4 * 64 * 48)
+    assert np.all((tall + 0.5) * (wide + 0.5) >= 0.02 * 64 * 48)
+    assert np.all((tall - 0.5) / (wide + 0.5) <= 3.3)
+    assert np.all((tall + 0.5) / (wide - 0.5) >= 0.3)
+    area, ratio = tall * wide / (64 * 48), tall / wide
+    assert area.min() < 0.04
+    assert area.max() > 0.35
+    assert ratio.min() < 0.5
+    assert ratio.max() > 2.5
+    rows = hole[chosen].any(axis=2)
+    assert rows[:, 0].any()
+    assert rows[:, -1].any()  # a rectangle may touch either edge
+
+
+def test_erasing_leaves_the_other_draws_as_they_are(images):
+    plain = augment(images, jax.random.key(0), flip=True)
+    erased = augment(images, jax.random.key(0), flip=True, erase=1.0)
+    assert painted(plain, erased).any()
+
+
+def test_a_sentence_is_turned_over_its_own_words_only():
+    lengths = jnp.asarray([[5], [1], [0], [8]], jnp.int32)
+    tokens = jnp.where(jnp.arange(8) < lengths[..., None], jnp.arange(1, 9), 0)
+    seen = set()
+    for seed in range(60):
+        out = np.asarray(turn(tokens, lengths, jax.random.key(seed)))
+        assert out[1, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+        assert out[2, 0].tolist() == [0] * 8
+        first = out[0, 0]
+        assert first[5:].tolist() == [0, 0, 0]
+        offset = int(first[0]) - 1
+        np.testing.assert_array_equal(first[:5], np.roll(np.arange(1, 6), -offset))
+        seen.add(offset)
+    assert seen == set(range(5))

@@ -1,9 +1,11 @@
 """Which pairs a step sees."""
 
+import collections
+
 import numpy as np
 import pytest
 
-from jaxreid.data.sampler import PairSampler
+from jaxreid.data.sampler import PairSampler, make_sampler
 
 # Captions of each image, images of each identity: 1, 2, 4 and 10 captions, and no caption at all;
 # identity 2 has a single image, identity 3 a single image with captions.
@@ -140,3 +142,57 @@ def test_far_into_a_long_run():
 def test_what_it_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         sampler(**change)
+
+
+# --- images with a caption drawn at random ---
+
+IMAGE_OF = np.array([0, 0, 2, 2, 2, 3, 4, 4])  # image 1 has no caption
+
+
+def images(batch_size=3, seed=0):
+    return make_sampler(
+        "images", IMAGE_OF, np.arange(5), batch_size=batch_size, captions_per_pair=1, seed=seed
+    )
+
+
+def test_every_image_with_a_caption_once_an_epoch():
+    sampler = images()
+    assert sampler.steps_per_epoch == 2
+    seen = np.concatenate([sampler(step).image for step in range(4)])
+    for epoch in range(3):
+        assert sorted(seen[4 * epoch : 4 * epoch + 4]) == [0, 2, 3, 4]
+
+
+def test_the_caption_is_one_of_the_image_and_each_comes_up():
+    sampler, drawn = images(4), collections.Counter()
+    for step in range(300):
+        indices = sampler(step)
+        assert indices.caption.shape == indices.valid.shape == (4, 1)
+        assert indices.valid.all()
+        np.testing.assert_array_equal(IMAGE_OF[indices.caption[:, 0]], indices.image)
+        drawn.update(indices.caption[:, 0].tolist())
+    # Image 2 comes 300 times, its captions 100 each (standard deviation 8).
+    assert all(60 < drawn[caption] < 140 for caption in (2, 3, 4))
+    assert set(drawn) == set(range(8))
+
+
+def test_images_are_a_pure_function_of_seed_and_step():
+    one, other = images()(7), images()(7)
+    np.testing.assert_array_equal(one.caption, other.caption)
+    assert any(not np.array_equal(images()(s).caption, images(seed=1)(s).caption) for s in range(4))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "captions", "message"),
+    [("people", 1, "config.data.sampling is 'people'; .* pairs, images"), ("images", 2, "takes 1")],
+)
+def test_samplings_it_refuses(sampling, captions, message):
+    with pytest.raises(ValueError, match=message):
+        make_sampler(
+            sampling,
+            IMAGE_OF,
+            np.arange(5),
+            batch_size=2,
+            captions_per_pair=captions,
+            seed=0,
+        )
