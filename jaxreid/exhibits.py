@@ -100,26 +100,27 @@ class WordMap:
     num_parts: int
 
 
-def load_pictures(config: ConfigDict, split: str) -> Pictures:
+def load_pictures(config: ConfigDict, split: str, *, dataset: str = "") -> Pictures:
     """Opens the images of a split, sharper than the network sees them.
 
     Args:
       config: of a run.
       split: built already.
+      dataset: TFDS name; empty for the run's own.
 
     Returns:
       A function of an image's position, that gives the data URI of a JPEG in the proportions that
       the network sees.
     """
-    data = config.data
-    builder = source.find_builder(data.name, data_dir=data.data_dir, register=data.register)
+    data, dataset = config.data, dataset or config.data.name
+    builder = source.find_builder(dataset, data_dir=data.data_dir, register=data.register)
     decoders = {"image": tfds.decode.SkipDecoding()}
     records = builder.as_data_source(split=split, decoders=decoders)
     height, width = data.image_size
     size = (_PICTURE_HEIGHT, round(_PICTURE_HEIGHT * width / height))
 
     def picture(index: int) -> str:
-        name = f"{data.name}:{split}[{index}]"
+        name = f"{dataset}:{split}[{index}]"
         file = bytes(records[index]["image"])
         return figures.jpeg_uri(decode.decode_image(file, size, name=name, resize=data.resize))
 
@@ -127,7 +128,12 @@ def load_pictures(config: ConfigDict, split: str) -> Pictures:
 
 
 def ranked_lists(
-    run: retrieval.Run, data: runs.Captioned, pictures: Pictures
+    run: retrieval.Run,
+    data: runs.Captioned,
+    pictures: Pictures,
+    *,
+    gallery: source.Split | None = None,
+    gallery_pictures: Pictures | None = None,
 ) -> tuple[list[Query], Int[np.ndarray, " _"]]:
     """Searches with captions drawn by lot.
 
@@ -135,15 +141,18 @@ def ranked_lists(
       run: loaded.
       data: the split, at least one caption.
       pictures: of the split.
+      gallery: split to search in; None for the same one.
+      gallery_pictures: of the gallery, given with it.
 
     Returns:
       The searches, and the captions drawn. If each of them finds its person at once, failures
       follow, should there be any.
     """
     split = data.split
-    images = run.encoder.images(run.variables, split.images)
+    gallery, hit_pictures = gallery or split, gallery_pictures or pictures
+    images = run.encoder.images(run.variables, gallery.images)
     captions = run.encoder.captions(run.variables, data.tokens, data.lengths)
-    found = metrics.retrieval_metrics(captions, images, split.caption_pids, split.pids)
+    found = metrics.retrieval_metrics(captions, images, split.caption_pids, gallery.pids)
     drawn, failures = choose_queries(found.first_rank, np.random.default_rng(_SEED))
     chosen = np.concatenate([drawn, failures])
     order, similarity = metrics.top_matches(captions[chosen], images, LIST_LENGTH)
@@ -151,7 +160,7 @@ def ranked_lists(
     for place, caption in enumerate(chosen.tolist()):
         described, pid = int(split.caption_image[caption]), split.caption_pids[caption]
         hits = tuple(
-            Hit(pictures(index), score, bool(split.pids[index] == pid))
+            Hit(hit_pictures(index), score, bool(gallery.pids[index] == pid))
             for index, score in zip(order[place].tolist(), similarity[place].tolist(), strict=True)
         )
         queries.append(

@@ -22,19 +22,23 @@ from jaxreid import (
     figures,
     files,
     logbook,
+    protocols,
     retrieval,
     runs,
     sharding,
+    tables,
 )
 from jaxreid import config as config_lib
+from jaxreid.data import source
 from jaxreid.models import layers
 
 FILE_NAME = "report.html"
 
-COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "map": "mAP", "minp": "mINP"}
-_RESULT_FIELDS = {
-    *evaluate.DIRECTIONS,
-    *("num_queries", "num_gallery", "dataset", "split", "checkpoint", "step"),
+COLUMNS = {name: tables.TITLES[name] for name in protocols.SCORES}
+_RESULT_FIELDS = {"num_queries", "num_gallery", "dataset", "split", "checkpoint", "step"}
+_SIDES_FIELDS = {
+    *("modes", "all", "draws", "seed", "num_ids", "num_captions"),
+    *("num_unmatched", "num_without_caption", "num_left_out"),
 }
 _AGAIN = "write it again by `jaxreid evaluate`, or delete it"
 
@@ -44,8 +48,8 @@ def write_report(
 ) -> pathlib.Path:
     """Writes ``report.html`` into the folder of a run: one file, with nothing outside it.
 
-    Shown are the best checkpoint, or the last one where nothing was validated yet, and the config's
-    test split. The same run gives the same page.
+    Shown are the best checkpoint, or the last one where nothing was validated yet, and what
+    `jaxreid evaluate` scores when it is not told what. The same run gives the same page.
 
     Args:
       workdir: folder of the run.
@@ -59,19 +63,29 @@ def write_report(
         caption, or a field may not be overridden.
     """
     run = retrieval.load_run(workdir, which=_which(workdir), overrides=overrides)
-    data = runs.load_captioned(run.config, run.config.data.test_split, run.vocabulary)
+    test = evaluate.find_test_set(run.config)
+    where = {"dataset": test.dataset}
+    data = runs.load_captioned(run.config, test.split, run.vocabulary, **where)
     if not len(data.tokens):
         raise ValueError(f"{data.split.name} has no caption: there is nothing to search with.")
-    pictures = exhibits.load_pictures(run.config, run.config.data.test_split)
-    queries, drawn = exhibits.ranked_lists(run, data, pictures)
+    gallery = runs.load(run.config, test.gallery, **where) if test.gallery else data.split
+    pictures = exhibits.load_pictures(run.config, test.split, **where)
+    queries, drawn = exhibits.ranked_lists(
+        run,
+        data,
+        pictures,
+        gallery=gallery,
+        gallery_pictures=exhibits.load_pictures(run.config, test.gallery or test.split, **where),
+    )
     panels = figures.training_panels(logbook.read(workdir))
     page = render(
-        name=f"{run.config.model.name.upper()} on {run.config.data.name}",
+        name=_name(run.config, test),
         workdir=str(workdir),
         which=run.which,
         step=run.step,
-        facts=facts(run, data),
-        results=load_results(workdir, run.config.data.test_split),
+        facts=facts(run, data, gallery),
+        results=load_results(workdir, pathlib.Path(test.file_name(run.config)).stem),
+        searched_in=test.gallery,
         panels=[
             {theme: figures.panel_uri(panel, colors) for theme, colors in figures.THEMES.items()}
             | {"title": panel.title, "wide": panel.wide}
@@ -85,6 +99,11 @@ def write_report(
     files.write_atomically(path, page)
     logging.info("%s: %.1f MB", path, len(page) / 1e6)
     return path
+
+
+def _name(config: ConfigDict, test: evaluate.TestSet) -> str:
+    name = f"{config.model.name.upper()} on {config.data.name}"
+    return name if test.dataset == config.data.name else f"{name}, tested on {test.dataset}"
 
 
 def render(**content: Any) -> str:
@@ -105,6 +124,8 @@ def render(**content: Any) -> str:
     )
     return environment.get_template("report.html.j2").render(
         directions=evaluate.DIRECTIONS,
+        modes=protocols.MODES,
+        sides_notes=tables.sides_notes,
         columns=COLUMNS,
         list_length=exhibits.LIST_LENGTH,
         **content,
@@ -118,12 +139,15 @@ def _which(workdir: str | os.PathLike[str]) -> str:
         return "last" if checkpoints.best is None and checkpoints.last is not None else "best"
 
 
-def facts(run: retrieval.Run, data: runs.Captioned) -> dict[str, str]:
+def facts(
+    run: retrieval.Run, data: runs.Captioned, gallery: source.Split | None = None
+) -> dict[str, str]:
     """What a run is, in a few words each.
 
     Args:
       run: loaded.
       data: the split shown.
+      gallery: the split that is searched; None for the same one.
     """
     config, split = run.config, data.split
     height, width = config.data.image_size
@@ -138,7 +162,7 @@ def facts(run: retrieval.Run, data: runs.Captioned) -> dict[str, str]:
     checkpoint_name = "best by validation" if run.which == "best" else "the last one"
     found = {
         "Shown": f"{split.name}, {len(split.images):,} images, {len(split.captions):,} captions, "
-        f"{len(split.identities):,} people",
+        f"{len(split.identities):,} people" + _searched(split, gallery or split),
         "Trained on": f"{config.data.name}:{config.data.train_split}, {len(run.classes):,} people, "
         f"a vocabulary of {len(run.vocabulary):,} rows",
         "Network": f"{_network(config.model)}, images of {height} × {width}",
@@ -151,6 +175,15 @@ def facts(run: retrieval.Run, data: runs.Captioned) -> dict[str, str]:
         + f", Python {platform.python_version()}, on {jax.default_backend()}",
     }
     return found
+
+
+def _searched(split: source.Split, gallery: source.Split) -> str:
+    if gallery is split:
+        return ""
+    return (
+        f"; searched in {gallery.name}, {len(gallery.images):,} images, "
+        f"{len(gallery.identities):,} people"
+    )
 
 
 def _network(model: ConfigDict) -> str:
@@ -184,7 +217,7 @@ def load_results(workdir: str | os.PathLike[str], first: str) -> list[dict[str, 
 
     Args:
       workdir: folder of the run.
-      first: split whose result comes first.
+      first: name of the file, without its suffix, whose result comes first.
 
     Returns:
       One dictionary a file of ``eval/``; empty if nothing was evaluated.
@@ -197,12 +230,24 @@ def load_results(workdir: str | os.PathLike[str], first: str) -> list[dict[str, 
     for path in sorted(paths, key=lambda path: path.stem != first):
         try:
             result = json.loads(path.read_text())
-            missing = _RESULT_FIELDS - set(result)
-            for direction in evaluate.DIRECTIONS:
-                missing |= set(COLUMNS) - set(result.get(direction, COLUMNS))
+            missing = _missing_fields(result)
         except (json.JSONDecodeError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no result ({error}); {_AGAIN}.") from error
         if missing:
             raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; {_AGAIN}.")
         results.append(result)
     return results
+
+
+def _missing_fields(result: dict[str, Any]) -> set[str]:
+    """Names what the page needs and a result, of either kind, does not have."""
+    missing = _RESULT_FIELDS - set(result)
+    if result.get("modes") is not None:
+        missing |= _SIDES_FIELDS - set(result)
+        tables_of = [*result["modes"].values(), *result.get("all", {}).values()]
+    else:
+        missing |= set(evaluate.DIRECTIONS) - set(result)
+        tables_of = [result[name] for name in evaluate.DIRECTIONS if name in result]
+    for scores in tables_of:
+        missing |= set(COLUMNS) - set(scores)
+    return missing

@@ -1,9 +1,13 @@
 """The command line: what a person sees, above all when something is wrong."""
 
+import collections
+import csv
+import importlib
 import json
 import pathlib
 import shutil
 
+import PIL.Image
 import pytest
 
 from jaxreid import cli
@@ -84,6 +88,13 @@ def test_an_unknown_preset_lists_what_there_is(run, tmp_path):
     assert "quickstart, synth_pedes, cuhk_pedes" in error
 
 
+def test_a_preset_s_values_are_named(run, tmp_path):
+    code, _, error = run(*_train(tmp_path / "run", "cross_domain,source=market,target=prid"))
+    assert code == 1
+    assert "'cross_domain' with target=prid; it takes source= one of sysu, " in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_variant_lists_what_there_is(run, tmp_path):
     code, _, error = run(*_train(tmp_path, "quickstart,runlocla"))
     assert code == 1
@@ -116,7 +127,7 @@ def test_a_missing_dataset_says_what_to_do(run, tmp_path):
     )
     assert code == 1
     assert "'nothing'" in error
-    assert "synth_pedes/quickstart" in error
+    assert "synth_pedes" in error
 
 
 def test_a_corrupt_jpeg_is_named(run, tmp_path, cuhk_pedes_manual_dir):
@@ -153,6 +164,7 @@ def test_unknown_words_are_refused(run, tmp_path, capsys):
         ["evaluate", "--workdir", tmp_path, "--seed=1"],
         ["evaluate", "--workdir", tmp_path, "seed"],
         ["bench", "eval", "--config.seed=1"],
+        ["data", "synth_pedes/tiny", "--config.data.data_dir=here"],
         ["fly"],
     ):
         with pytest.raises(SystemExit) as exit:
@@ -237,3 +249,140 @@ def test_verbose_before_and_after_the_command(words, tmp_path):
             cli.main([*words, "--workdir", str(tmp_path)])
     else:
         assert cli.main([*words, "--workdir", str(tmp_path)]) == 1
+
+
+# --- query and gallery, another set to test on ---
+
+
+@pytest.fixture(scope="module")
+def views_run(tmp_path_factory, compile_fast):
+    """A run on made-up people seen in several views; only to be read and evaluated."""
+    folder = tmp_path_factory.mktemp("views")
+    importlib.import_module("tfds_builders.cross_re_id.dummy_data").make(folder)
+    words = [
+        *_train(folder / "run", "cuhk_pedes,baseline,runlocal", "--config.data.name=cross_re_id"),
+        f"--config.data.data_dir={folder}/data",
+        f"--config.data.cache_dir={folder}/cache",
+        f"--config.data.manual_dir={folder}",
+        "--config.stages[0].max_steps=2",
+        *(f"--config.{key}={value}" for key, value in tiny.SMALLEST.items()),
+    ]
+    assert cli.main([str(word) for word in words]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def workdir(views_run, tmp_path):
+    """A copy of that run."""
+    return shutil.copytree(views_run, tmp_path / "run")
+
+
+def _result(workdir, name):
+    return json.loads((workdir / "eval" / f"{name}.json").read_text())
+
+
+def test_a_run_searched_from_other_views(run, workdir):
+    rows = workdir.parent / "rows.csv"
+    code, out, _ = run(
+        "evaluate", "--workdir", workdir, "--config.eval.draws=3", "--per_query", rows
+    )
+    assert code == 0
+    assert "draws, seed 0" in out
+    assert [path.name for path in (workdir / "eval").iterdir()] == ["query.json"]
+    result = _result(workdir, "query")
+    assert (result["protocol"], result["draws"], result["seed"]) == ("single_shot", 3, 0)
+    assert (result["dataset"], result["split"]) == ("cross_re_id", "query")
+    assert list(result["modes"]) == ["i2i", "t2i", "it2i"]
+    assert result["num_ids"] == 9
+    assert result["num_unmatched"] == {"query": 0, "gallery": 0}
+    for scores in result["modes"].values():
+        assert 0 <= scores["rank1"]["mean"] <= scores["rank5"]["mean"] <= 100
+    queries = {mode: scores["num_queries"] for mode, scores in result["all"].items()}
+    assert queries == {"i2i": 12, "t2i": 26, "it2i": 12}
+    with rows.open(newline="") as file:
+        asked = collections.Counter(row["direction"] for row in csv.DictReader(file))
+    assert asked == queries
+
+    assert run("evaluate", "--workdir", workdir, "--split", "query")[0] == 0
+    assert _result(workdir, "query")["draws"] == 10
+    assert run("evaluate", "--workdir", workdir, "--split", "val")[0] == 0
+    assert "t2i" in _result(workdir, "val")
+    code, _, error = run("evaluate", "--workdir", workdir, "--config.eval.draws=0")
+    assert code == 1
+    assert "config.eval.draws is 0; it takes a whole number from 1" in error
+    code, _, error = run("evaluate", "--workdir", workdir, "--split", "tests")
+    assert code == 1
+    assert "has no split 'tests'; it has: gallery, query, train, val" in error
+
+
+def test_the_report_of_a_run_searched_from_other_views(run, workdir):
+    for is_evaluated in (False, True):
+        code, out, error = run("report", "--workdir", workdir)
+        assert code == 0, error
+        page = (workdir / "report.html").read_text()
+        assert "searched in cross_re_id/seed0:gallery, 15 images, 9 people" in page
+        assert ("Not evaluated yet" in page) == (not is_evaluated)
+        assert ("against gallery, best checkpoint (step 2)" in page) == is_evaluated
+        assert run("evaluate", "--workdir", workdir)[0] == 0
+
+
+def test_a_run_tested_on_another_set(run, workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["test_name"] = "cuhk_pedes/market"
+    (workdir / "config.json").write_text(json.dumps(config))
+    code, out, error = run("evaluate", "--workdir", workdir)
+    assert code == 0, error
+    assert "cuhk_pedes/market:test, best checkpoint (step 2): " in out
+    assert run("evaluate", "--workdir", workdir, "--dataset", "cross_re_id")[0] == 0
+    names = ["cuhk_pedes_market_test.json", "query.json"]
+    assert sorted(path.name for path in (workdir / "eval").iterdir()) == names
+    assert run("report", "--workdir", workdir)[0] == 0
+    page = (workdir / "report.html").read_text()
+    assert "SSAN on cross_re_id, tested on cuhk_pedes/market" in page
+    # What the page is about comes first.
+    assert 0 < page.index("cuhk_pedes/market:test, best") < page.index("cross_re_id:query")
+
+
+def test_a_run_from_before_a_field_was_added(run, workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    del config["data"]["test_name"], config["eval"]["draws"], config["eval"]["seed"]
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert run("evaluate", "--workdir", workdir)[0] == 0
+    assert _result(workdir, "query")["draws"] == 10
+    moved = ["--config.data.test_name=cuhk_pedes/sysu", "--config.eval.seed=3"]
+    assert run("evaluate", "--workdir", workdir, *moved)[0] == 0
+    assert _result(workdir, "cuhk_pedes_sysu_test")["dataset"] == "cuhk_pedes/sysu"
+
+
+# --- what is in a dataset ---
+
+
+def test_statistics_and_a_contact_sheet(run, tiny_data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("data", "synth_pedes/tiny", "--data_dir", tiny_data_dir)
+    assert code == 0
+    assert out.startswith(f"synth_pedes/tiny/1.0.0, in {tiny_data_dir}")
+    assert "words in the vocabulary, percent" in out
+    assert out.endswith("Wrote synth_pedes_tiny.png\n")
+    with PIL.Image.open(tmp_path / "synth_pedes_tiny.png") as sheet:
+        assert sheet.size == (1796, 1364)
+
+
+def test_statistics_for_machines_of_a_set_that_is_built_first(run, cuhk_pedes_manual_dir, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    words = ["data", "cuhk_pedes", "--data_dir", tmp_path / "data", "--out", sheet, "--json"]
+    code, _, error = run(*words)
+    assert code == 1
+    assert "set --manual_dir to the folder that holds them, or --data_dir to where" in error
+    code, out, _ = run(*words, "--manual_dir", cuhk_pedes_manual_dir)
+    assert code == 0
+    content = json.loads(out)
+    assert content["contact_sheet"] == str(sheet)
+    assert sheet.is_file()
+    assert content["splits"]["test"]["captions_per_image"]["max"] == 10
+
+
+def test_statistics_of_what_is_not_there(run, tmp_path):
+    code, _, error = run("data", "cuhk_pedess", "--data_dir", tmp_path)
+    assert code == 1
+    assert "NAME is 'cuhk_pedess': no builder has this name. tfds_builders (--register)" in error

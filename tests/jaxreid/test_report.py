@@ -1,5 +1,6 @@
 """The report: one page, complete, safe and the same again, whatever state the run is in."""
 
+import dataclasses
 import doctest
 import functools
 import json
@@ -226,6 +227,7 @@ def _content(**changes):
         "step": 7,
         "facts": {},
         "results": [result],
+        "searched_in": "",
         "panels": [],
         "queries": [],
         "word_maps": [],
@@ -281,6 +283,68 @@ def test_results_of_the_test_split_come_first_and_broken_ones_are_errors(tmp_pat
         (tmp_path / "eval" / "val.json").write_text(broken)
         with pytest.raises(ValueError, match=message):
             report.load_results(tmp_path, "test")
+
+
+def _sides_result():
+    drawn = {name: {"mean": 43.21, "std": 1.25} for name in report.COLUMNS}
+    whole = dict.fromkeys(report.COLUMNS, 54.32) | {"num_queries": 1096}
+    counts = {"num_ids": 824, "num_queries": 1096, "num_captions": 2200, "num_gallery": 1511}
+    counts |= {"num_unmatched": {"query": 0, "gallery": 2}, "num_without_caption": 0}
+    return {
+        "protocol": "single_shot",
+        "modes": {"i2i": drawn, "t2i": drawn, "it2i": drawn},
+        "all": {"i2i": whole, "t2i": whole, "it2i": whole},
+        "draws": 10,
+        "seed": 3,
+        "num_left_out": [0, 1],
+        "dataset": "cross_re_id",
+        "split": "query",
+        "checkpoint": "best",
+        "step": 7,
+    } | counts
+
+
+def test_results_of_queries_against_a_gallery(tmp_path):
+    (tmp_path / "eval").mkdir()
+    good = _sides_result()
+    path = tmp_path / "eval" / "query.json"
+    path.write_text(json.dumps(good))
+    assert report.load_results(tmp_path, "query") == [good]
+    both = [good, *_content()["results"]]
+    page = report.render(**_content(results=both, searched_in="gallery"))
+    assert page.count("<td>43.21 ± 1.25</td>") == 15
+    assert page.count("<td>54.32</td>") == 15
+    assert "<b>43.2%</b> from text to image" in page
+    assert "± 1.2 over 10 draws" in page or "± 1.3 over 10 draws" in page
+    assert "2 people have gallery images only: they distract." in page
+    assert "all their gallery images show the view of their query: 0, 1." in page
+    assert "have query images only" not in page
+    assert "was written for is not part of the gallery" in page
+    assert "<td>12.35</td>" in page or "<td>12.34</td>" in page  # the other result, as ever
+    for field in ("all", "seed", "num_gallery"):
+        path.write_text(json.dumps({key: good[key] for key in good if key != field}))
+        with pytest.raises(ValueError, match=rf"query\.json lacks {field}; write it again"):
+            report.load_results(tmp_path, "query")
+    path.write_text(json.dumps(good | {"modes": {"i2i": {"rank1": 3}}}))
+    with pytest.raises(ValueError, match="lacks map, minp, rank10, rank5; write"):
+        report.load_results(tmp_path, "query")
+
+
+def test_searches_in_another_split():
+    images = np.array([[0, 1], [1, 0]], np.float32)
+    run = _run(images, np.array([[1, 0.25]], np.float32))
+    gallery = dataclasses.replace(_split([], num_images=2), name="made-up:gallery")
+    gallery = dataclasses.replace(gallery, pids=np.array([0, 5]))
+    (query,), _ = exhibits.ranked_lists(
+        run,
+        _captioned(_split(["red"])),
+        str,
+        gallery=gallery,
+        gallery_pictures=lambda index: f"g{index}",
+    )
+    assert query.picture == "0"
+    assert [(hit.picture, hit.right) for hit in query.hits] == [("g1", False), ("g0", True)]
+    assert (query.first_rank, query.num_right) == (2, 1)
 
 
 def test_panels_group_the_parts_of_the_loss_by_kind():
