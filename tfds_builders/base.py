@@ -112,7 +112,7 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             spool.write_split(
                 split,
                 examples,
-                self.info.features,
+                self.info,
                 self._get_filename_template(split),
                 download_config.get_shard_config(),
                 folder,

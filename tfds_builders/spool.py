@@ -25,23 +25,27 @@ from tensorflow_datasets.core.utils import shard_utils, tqdm_utils
 
 
 class Spool:
-    """Serialised examples on their way to disk; read back in the order of their hashed keys.
+    """Serialised examples on their way to disk.
+
+    They are read back in the order of their hashed keys, or as they came.
 
     Attributes:
       size: bytes of all examples.
     """
 
-    def __init__(self, folder: pathlib.Path | None, salt: str):
+    def __init__(self, folder: pathlib.Path | None, salt: str, *, keep_order: bool = False):
         """Opens the file.
 
         Args:
           folder: where the temporary file is made, None for the system's place; it has no name
             there, so a killed process leaves nothing behind.
           salt: of the hash; TFDS takes the split's name.
+          keep_order: read them back as they came.
         """
         self.size = 0
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `close`)
         self._hasher = hashing.Hasher(salt)
+        self._keep_order = keep_order
         self._places: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -65,7 +69,8 @@ class Spool:
         self.size += len(example)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        for hashed, (start, length) in sorted(self._places.items()):
+        places = self._places.items()
+        for hashed, (start, length) in places if self._keep_order else sorted(places):
             self._file.seek(start)
             yield hashed, self._file.read(length)
 
@@ -77,7 +82,7 @@ class Spool:
 def write_split(
     name: str,
     examples: Iterable[tuple[str | int, Any]],
-    features: tfds.features.FeaturesDict,
+    info: tfds.core.DatasetInfo,
     template: naming.ShardedFileTemplate,
     shard_config: shard_utils.ShardConfig,
     spool_folder: pathlib.Path | None,
@@ -86,8 +91,8 @@ def write_split(
 
     Args:
       name: of the split.
-      examples: (key, example) of each, in any order.
-      features: of an example.
+      examples: (key, example) of each.
+      info: features of an example, and whether examples are shuffled by their keys.
       template: names of the files.
       shard_config: how many files.
       spool_folder: where the examples wait, None for the system's place of temporary files.
@@ -98,8 +103,9 @@ def write_split(
     Raises:
       ValueError: there are no examples, or two of one key.
     """
+    features = info.features
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-    spool = Spool(spool_folder, salt=name)
+    spool = Spool(spool_folder, name, keep_order=info.disable_shuffling)
     try:
         for key, example in _progress(examples, f"Generating {name} examples..."):
             spool.add(key, serializer.serialize_example(features.encode_example(example)))

@@ -24,6 +24,14 @@ def test_examples_come_back_in_the_order_of_tfds(tmp_path):
     spool.close()
 
 
+def test_examples_may_keep_their_order(tmp_path):
+    spool = Spool(tmp_path, "val", keep_order=True)
+    for i in range(100):
+        spool.add(f"image {i}", bytes([i]))
+    assert [data for _, data in spool] == [bytes([i]) for i in range(100)]
+    spool.close()
+
+
 def test_a_key_that_stands_twice(tmp_path):
     spool = Spool(tmp_path, "val")
     spool.add("a.jpg", b"1")
