@@ -9,10 +9,10 @@ import pathlib
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from jaxreid import checkpoint, classes, logbook, text
+from jaxreid import checkpoint, classes, logbook, text, word_vectors
 from jaxreid import config as config_lib
 from jaxreid.data import source
 
@@ -81,12 +81,14 @@ class RunData:
       classes: names of the training identities, by dense label.
       train: the training split.
       val: the validation split.
+      word_vectors: [V, D] table that the words start with, None where they are learnt.
     """
 
     vocabulary: text.Vocabulary
     classes: tuple[str, ...]
     train: Captioned
     val: Captioned
+    word_vectors: Float[np.ndarray, "V D"] | None = None
 
 
 def refuse_several_processes() -> None:
@@ -160,6 +162,10 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
     vocabulary = text.Vocabulary.from_captions(
         train.captions, config.data.min_count, config.data.unknown
     )
+    table = None
+    if config.data.get("word_vectors"):
+        found = word_vectors.read(config.data.word_vectors, vocabulary.words)
+        vocabulary, table = word_vectors.extend(vocabulary, found)
     names = classes.class_names(config.data.name, train)
     folder = pathlib.Path(workdir)
     path = folder / VOCABULARY_FILE
@@ -181,4 +187,4 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
             f"{val.split.name} has no caption: nothing can be validated on it. Name a split with "
             "captions in config.data.val_split."
         )
-    return RunData(vocabulary, names, encode(config, train, vocabulary), val)
+    return RunData(vocabulary, names, encode(config, train, vocabulary), val, table)

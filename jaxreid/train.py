@@ -263,7 +263,7 @@ def _first_state(trainer: Trainer, checkpoints: checkpoint.Checkpoints) -> tuple
         state = init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
         clu.parameter_overview.log_parameter_overview(state.params, include_stats=False)
         started = transfer.start_from(trainer.config, trainer.data, split_state(state)["variables"])
-        return state.replace(**started), 0
+        return state.replace(**transfer.with_word_vectors(started, trainer.data.word_vectors)), 0
     like = abstract_state(trainer.config, trainer.model, optimizer, trainer.mesh)
     variables, rest = checkpoints.restore(step, **split_state(like))
     logging.info("going on at step %d of %d", step, trainer.stages[-1].stop)

@@ -84,6 +84,37 @@ def start_from(config: ConfigDict, data: runs.RunData, variables: PyTree) -> PyT
     return started
 
 
+def with_word_vectors(variables: PyTree, table: np.ndarray | None) -> PyTree:
+    """Replaces the word tables by vectors read from a file.
+
+    Args:
+      variables: ``params`` and ``batch_stats``.
+      table: [V, D] a vector for each row of the vocabulary; None changes nothing.
+
+    Raises:
+      ValueError: the vectors are not as wide as the network's.
+    """
+    if table is None:
+        return variables
+
+    def replace(path: tuple[object, ...], leaf: jax.Array) -> jax.Array:
+        if not _is_word_table(sharding.path_name(path)):
+            return leaf
+        if leaf.shape != table.shape:
+            raise ValueError(
+                f"config.data.word_vectors holds vectors of width {table.shape[1]}, and the "
+                f"network's words are {leaf.shape[1]} wide: set config.model.word_dim="
+                f"{table.shape[1]}."
+            )
+        return jax.device_put(table, leaf.sharding)
+
+    return jax.tree_util.tree_map_with_path(replace, variables)
+
+
+def _is_word_table(name: str) -> bool:
+    return any(part.startswith(EMBEDDING_PREFIX) for part in name.split("/"))
+
+
 def _load(workdir: str) -> retrieval.Run:
     """Loads the best checkpoint, or the last where a run stopped before its first validation."""
     with checkpoint.Checkpoints(workdir) as checkpoints:
@@ -133,7 +164,7 @@ def _fit_leaf(
     axis, positions = None, words
     if sharding.is_classifier(name):
         axis, positions = new.ndim - 1, classes
-    elif any(part.startswith(EMBEDDING_PREFIX) for part in name.split("/")):
+    elif _is_word_table(name):
         axis = 0
     if axis is not None and _without(old.shape, axis) == _without(new.shape, axis):
         value, count = np.array(new), np.count_nonzero(positions >= 0)
