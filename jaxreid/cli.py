@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments, rest = _parser().parse_known_args(argv)
     overrides = _overrides(rest)
-    if overrides is None or (overrides and arguments.run in (_bench_eval, _data, _doctor)):
+    if overrides is None or (overrides and arguments.run in _WITHOUT_CONFIG):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.overrides = overrides
     # A cache would make the compile times of a measurement those of reading a file.
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
     sub = command("bench", _bench_eval, "measure speed and memory here; needs no dataset")
-    _add_benches(sub.add_subparsers(dest="what", required=True, metavar="train|eval"), common)
+    _add_benches(sub.add_subparsers(dest="what", required=True, metavar="WHAT"), common)
     return parser
 
 
@@ -161,6 +161,21 @@ def _add_benches(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--gallery", type=int, default=3074, help="images")
     sub.add_argument("--dim", type=int, default=10240, help="width of the embeddings")
     sub.add_argument("--repeats", type=int, default=3, help="timed calls")
+
+    sub = bench("input", _bench_input, "images from files to the cache and on to the devices")
+    sub.add_argument("--images", type=int, default=4000, help="files of each made-up set")
+    height_width = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
+    sub.add_argument("--image_size", default=(384, 128), help="pixels; 384 128", **height_width)
+    sub.add_argument("--resize", default="bicubic", help="as config.data.resize")
+    sub.add_argument("--batch_size", type=int, default=64, help="images a batch")
+    sub.add_argument("--repeats", type=int, default=3, help="timed passes")
+
+    sub = bench("build", _bench_build, "a dataset from a made-up folder of image files")
+    sub.add_argument("--dataset", default="cuhk_pedes", help="one that can make its files up")
+    sub.add_argument("--images", type=int, default=40206, help="files; CUHK-PEDES has 40206")
+    sub.add_argument(
+        "--register", default="tfds_builders", help="package whose import registers builders"
+    )
 
 
 def _set_up(*, verbose: bool, cache: bool) -> None:
@@ -324,6 +339,25 @@ def _bench_eval(arguments: argparse.Namespace) -> None:
 
     names = ("queries", "gallery", "dim", "repeats")
     _show(bench.bench_eval(**{name: getattr(arguments, name) for name in names}), arguments.json)
+
+
+def _bench_input(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    names = ("images", "resize", "batch_size", "repeats")
+    options = {name: getattr(arguments, name) for name in names}
+    measured = bench.bench_input(image_size=tuple(arguments.image_size), **options)
+    _show(measured, arguments.json)
+
+
+def _bench_build(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    names = ("dataset", "images", "register")
+    _show(bench.bench_build(**{name: getattr(arguments, name) for name in names}), arguments.json)
+
+
+_WITHOUT_CONFIG = (_bench_build, _bench_eval, _bench_input, _data, _doctor)
 
 
 def _show(measured: bench.Measured, path: str) -> None:

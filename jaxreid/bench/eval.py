@@ -37,9 +37,7 @@ def bench_eval(
       ValueError: a number is below 1.
     """
     numbers = {"queries": queries, "gallery": gallery, "dim": dim, "repeats": repeats}
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"--{name} is {value}; it takes 1 or more.")
+    measure.check_from_one(numbers)
     where = measure.environment()
     rng = np.random.default_rng(seed)
     captions = made_up.unit_vectors(queries, dim, rng)

@@ -79,21 +79,31 @@ class HostMemory:
 
     Args:
       interval: seconds between samples.
+      anonymous: count only memory that no file stands behind, so neither memory maps nor programs;
+        where the system does not tell it apart (it does on Linux), all is counted.
 
     Attributes:
       before: bytes at the start.
-      peak: most bytes seen.
+      samples: bytes, in order.
     """
 
-    def __init__(self, interval: float = 0.01) -> None:
+    def __init__(self, interval: float = 0.01, *, anonymous: bool = False) -> None:
         self._interval = interval
+        self._anonymous = anonymous
         self._process = psutil.Process()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.before = self.peak = 0
+        self.before = 0
+        self.samples: list[int] = []
+
+    @property
+    def peak(self) -> int:
+        """Most bytes seen."""
+        return max([self.before, *self.samples])
 
     def __enter__(self) -> HostMemory:
-        self.before = self.peak = self._process.memory_info().rss
+        self._sample()
+        self.before = self.samples[0]
         self._thread.start()
         return self
 
@@ -107,7 +117,9 @@ class HostMemory:
             self._sample()
 
     def _sample(self) -> None:
-        self.peak = max(self.peak, self._process.memory_info().rss)
+        found = self._process.memory_info()
+        of_files = getattr(found, "shared", 0) if self._anonymous else 0
+        self.samples.append(found.rss - of_files)
 
 
 def device_peak_memory() -> int | None:
@@ -140,6 +152,20 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def check_from_one(numbers: Mapping[str, int]) -> None:
+    """Refuses numbers below 1.
+
+    Args:
+      numbers: by name of the option that gives them.
+
+    Raises:
+      ValueError: one is below 1.
+    """
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"--{name} is {value}; it takes 1 or more.")
 
 
 def gib(count: float) -> str:

@@ -166,7 +166,8 @@ def _fill(
             problems.append(str(error))
         else:
             # Through a memory map, a full disk or a quota would kill the process without a word.
-            os.pwrite(file.fileno(), image.tobytes(), begin + index * each)
+            pixels = np.ascontiguousarray(image).data
+            os.pwrite(file.fileno(), pixels, begin + index * each)
 
     since = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
