@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -62,7 +64,8 @@ def bench_input(
     with tempfile.TemporaryDirectory(prefix="jaxreid-bench-") as name:
         folder = pathlib.Path(name)
         builder = _MadeUp(data_dir=folder, images=images, image_size=image_size, seed=seed)
-        source.prepare(builder)
+        with contextlib.redirect_stdout(sys.stderr):  # where TFDS tells what it does
+            source.prepare(builder)
         timed = _functions(builder, folder / "cache", image_size, resize, batch_size)
         counts = {key: count for key, (count, _) in timed.items()}
         functions = {key: function for key, (_, function) in timed.items()}
