@@ -100,7 +100,8 @@ def write_contact_sheet(
     Raises:
       ValueError: the file cannot be written, or an image is broken.
     """
-    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    splits = builder.info.splits
+    sizes = {split: splits[split].num_examples for split in explore.split_names(builder)}
     cards = []
     for split, rows in choose(sizes, count=count, seed=seed).items():
         records = explore.open_split(builder, split)

@@ -18,6 +18,7 @@ from jaxreid import tables, text
 
 MIN_COUNT = 2  # occurrences that `text.Vocabulary.from_captions` asks of a word
 _VOCABULARY_SPLIT = "train"
+_ORDER = ("train", "train_minus_val", "val", "test", "query", "gallery")  # then any other
 _NUM_SIZES = 5
 
 _EXIF_ORIENTATION = 0x0112
@@ -107,7 +108,7 @@ class Exploration:
       folder: where it lies.
       vocabulary: words that occur `MIN_COUNT` times or more in the training sentences; None for a
         set without a split ``train``.
-      splits: by name, in the dataset's order.
+      splits: by name, see `split_names`.
     """
 
     name: str
@@ -191,7 +192,7 @@ def explore(builder: tfds.core.DatasetBuilder) -> Exploration:
       ValueError: an image cannot be read.
     """
     tallies = {}
-    for split in builder.info.splits:
+    for split in split_names(builder):
         records = open_split(builder, split)
         logging.info("reading %d images of %s", len(records), split)
         tallies[split] = _Tally.of(records)
@@ -205,6 +206,12 @@ def explore(builder: tfds.core.DatasetBuilder) -> Exploration:
         vocabulary=None if known is None else len(known),
         splits={split: tally.statistics(known) for split, tally in tallies.items()},
     )
+
+
+def split_names(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Lists the splits of a dataset, training first."""
+    names = list(builder.info.splits)
+    return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
 def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Any:

@@ -260,3 +260,52 @@ def test_a_real_folder_alone(run_folder):
         evaluate.evaluate_run(run_folder, split="tset")
     with pytest.raises(ValueError, match="--checkpoint is 'newest'"):
         evaluate.evaluate_run(run_folder, checkpoint="newest")
+
+
+# --- what a run is scored on ---
+
+
+@pytest.mark.parametrize(
+    ("there", "test_name", "asked", "wanted", "file"),
+    [
+        (["train", "test"], "", {}, ("own/set", "test", ""), "test.json"),
+        (["query", "gallery"], "", {}, ("own/set", "query", "gallery"), "query.json"),
+        (["test", "query", "gallery"], "", {}, ("own/set", "test", ""), "test.json"),
+        (
+            ["test", "query", "gallery"],
+            "",
+            {"split": "query"},
+            ("own/set", "query", "gallery"),
+            "query.json",
+        ),
+        (
+            ["gallery", "query"],
+            "",
+            {"split": "gallery"},
+            ("own/set", "gallery", ""),
+            "gallery.json",
+        ),
+        (["train", "query"], "", {"split": "query"}, ("own/set", "query", ""), "query.json"),
+        (["train"], "", {}, ("own/set", "test", ""), "test.json"),  # an error when it is read
+        (["test"], "far/set", {}, ("far/set", "test", ""), "far_set_test.json"),
+        (["test"], "far/set", {"dataset": "own/set"}, ("own/set", "test", ""), "test.json"),
+        (["query", "gallery"], "far", {}, ("far", "query", "gallery"), "far_query.json"),
+        (["test", "val"], "far", {"split": "val"}, ("far", "val", ""), "far_val.json"),
+    ],
+)
+def test_what_a_run_is_scored_on(monkeypatch, there, test_name, asked, wanted, file):
+    fields = {"name": "own/set", "test_name": test_name, "test_split": "test"}
+    fields |= {"data_dir": "", "manual_dir": "", "register": ""}
+    config = ConfigDict({"data": fields})
+    found = []
+
+    def find_builder(name, **more):
+        found.append(name)
+        return types.SimpleNamespace(info=types.SimpleNamespace(splits=dict.fromkeys(there)))
+
+    monkeypatch.setattr(evaluate.source, "find_builder", find_builder)
+    monkeypatch.setattr(evaluate.source, "prepare", lambda builder, **more: None)
+    test = evaluate.find_test_set(config, **asked)
+    assert (test.dataset, test.split, test.gallery) == wanted
+    assert test.file_name(config) == file
+    assert found == [wanted[0]]

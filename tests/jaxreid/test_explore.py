@@ -91,6 +91,12 @@ def test_the_table():
     assert shown[-1] == "vocabulary: 3 words, those that occur 2 times or more in train"
 
 
+def test_training_comes_first():
+    names = ["zoo", "test", "val", "annex", "train_minus_val", "train"]
+    wanted = ["train", "train_minus_val", "val", "test", "zoo", "annex"]
+    assert explore.split_names(builder(**dict.fromkeys(names, []))) == wanted
+
+
 def test_the_numbers_as_json():
     content = json.loads(explore.explore(builder(train=TRAIN, test=TEST)).to_json(sheet="x.png"))
     assert content["splits"]["train"]["sizes"][0] == [60, 20, 2]
