@@ -217,7 +217,11 @@ class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore
             built_from = self.info.metadata["source"]
         except KeyError:  # built before this was kept
             return
-        contents = self.read(manual_dir)
+        try:
+            contents = self.read(manual_dir)
+        except ValueError:  # the folder of another dataset, say, of the run's training set
+            logging.info("%s is built; nothing of it was found in %s", self.name, manual_dir)
+            return
         if contents.fingerprint() != built_from:
             raise ValueError(
                 f"{self.data_dir} was built from other files than those in {contents.folder} "

@@ -119,6 +119,8 @@ def test_a_set_that_was_built_from_other_files(folder, tmp_path):
         build("cuhk_pedes", data_dir, str(folder))
     build("cuhk_pedes", data_dir)
     build("cuhk_pedes", data_dir, str(tmp_path / "nowhere"))
+    (tmp_path / "of_another_set" / "imgs").mkdir(parents=True)
+    build("cuhk_pedes", data_dir, str(tmp_path / "of_another_set"))
     build("cuhk_pedes", data_dir, str(folder), overwrite=True)
     build("cuhk_pedes", data_dir, str(folder))
 
