@@ -34,7 +34,7 @@ folder, and every image in it is decoded once. Any field can be changed:
 from ml_collections import ConfigDict, config_dict
 
 from jaxreid import config as presets
-from jaxreid.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from jaxreid import config_fields
 
 
 def get_config(argument: str = "quickstart") -> ConfigDict:
@@ -56,34 +56,14 @@ def get_config(argument: str = "quickstart") -> ConfigDict:
 
 def _base() -> ConfigDict:
     """The paper's setting, on no dataset yet."""
-    config = ConfigDict()
-    config.seed = 0  # of every draw: initial values, order, weak captions, augmentation
-    config.batch_size = 64  # pairs a step, all devices together
-    config.dtype = "float32"  # or "bfloat16"; parameters, statistics and losses stay float32
-    config.log_every_steps = 50
-    config.checkpoint_every_steps = 0  # besides the end of each epoch; 0: not
-    config.init_from = ""  # folder of a run to start from: words and identities matched by name
-    config.runlocal = False  # set by the variant of this name
-
+    config = config_fields.run()
     config.model = _model()
     config.objective = _objective()
     config.objective.formulation = config.model.get_ref("formulation")  # one field, two names
-    config.data = _data()
+    config.data = config_fields.data()
 
-    config.augment = ConfigDict()
-    config.augment.flip = True  # mirror every second image; captions that name sides forbid it
-    config.augment.light = 0.0  # change brightness by up to this share, colours by a third of it
-    config.augment.shift = 0.0  # move images by up to this share of their height and width
-
+    config.augment = config_fields.augmentation()
     config.stages = (_stage(),)
-
-    config.mesh = ConfigDict()
-    config.mesh.model = 1  # devices that share the identity classifiers
-
-    config.eval = ConfigDict()
-    config.eval.batch_size = 128
-    config.eval.draws = 10  # single-shot draws, on sets with splits query and gallery
-    config.eval.seed = 0  # of these draws
     return config
 
 
@@ -123,42 +103,9 @@ def _objective() -> ConfigDict:
     return objective
 
 
-def _data() -> ConfigDict:
-    data = ConfigDict()
-    data.name = ""  # TFDS name
-    data.register = "tfds_builders"  # package whose import registers builders
-    data.data_dir = "~/tensorflow_datasets"
-    data.manual_dir = ""  # folder of licensed files, if the set has yet to be built
-    data.cache_dir = ""  # decoded images; empty: the user's cache folder
-    data.train_split = "train"
-    data.val_split = "val"
-    data.test_split = "test"
-    data.test_name = ""  # TFDS name of another set to test on; empty: the same set
-    data.image_size = (384, 128)  # height, width
-    data.resize = "bicubic"  # or "bilinear", both with Pillow's filters; "area": OpenCV's average
-    data.mean = IMAGENET_MEAN
-    data.std = IMAGENET_STD
-    data.max_tokens = 100
-    data.min_count = 2  # occurrences a word needs to be known
-    data.unknown = "unk"  # other words share a row; "drop": they are left out
-    data.captions_per_pair = 2  # the strong one, and a weak one
-    data.feed = "auto"  # where images live: "device", "host", or what fits
-    data.length_templates = 4  # compiled shapes for captions of uneven length
-    return data
-
-
 def _stage() -> ConfigDict:
-    stage = ConfigDict()
-    stage.epochs = 60
-    stage.max_steps = 0  # stop earlier; 0: not
-    stage.optimizer = "adam"
-    stage.learning_rate = 1e-3
-    stage.decay_epochs = (20, 40)
-    stage.decay_factor = 0.1
-    stage.momentum = 0.9  # sgd only
-    stage.weight_decay = 0.0  # sgd only
-    stage.rates = ConfigDict({"^backbone/": 0.1})  # pattern -> factor on the rate
-    stage.frozen = ()  # patterns of parameters that keep their value
+    stage = config_fields.stage()
+    stage.rates = ConfigDict({"^backbone/": 0.1})  # pretrained, so slower
     return stage
 
 

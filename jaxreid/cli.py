@@ -226,7 +226,9 @@ def _load_config(value: str, overrides: Mapping[str, Sequence[str]]) -> ConfigDi
         _override(config, overrides)
         config_lib.check(config)
     except ValueError as error:
-        raise ValueError(f"{error} Each field has a comment in {path}.") from error
+        raise ValueError(
+            f"{error} Each field has a comment in {path} or in jaxreid/config_fields.py."
+        ) from error
     return config
 
 

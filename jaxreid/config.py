@@ -32,7 +32,16 @@ FREE_FIELDS = (
 )
 
 # Fields that came after the first runs, with the value that means what those runs did.
-_LATER_FIELDS = {"data.resize": "area", "data.test_name": "", "eval.draws": 10, "eval.seed": 0}
+_LATER_FIELDS = {
+    "augment.erase": 0.0,
+    "augment.turn_words": False,
+    "data.resize": "area",
+    "data.sampling": "pairs",
+    "data.test_name": "",
+    "data.word_vectors": "",
+    "eval.draws": 10,
+    "eval.seed": 0,
+}
 
 # The least value of whole numbers, those of a stage below "stages".
 _AT_LEAST = {

@@ -163,7 +163,7 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
         train.captions, config.data.min_count, config.data.unknown
     )
     table = None
-    if config.data.get("word_vectors"):
+    if config.data.word_vectors:
         found = word_vectors.read(config.data.word_vectors, vocabulary.words)
         vocabulary, table = word_vectors.extend(vocabulary, found)
     names = classes.class_names(config.data.name, train)

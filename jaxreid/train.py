@@ -172,7 +172,7 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
     mesh = sharding.make_mesh(config.mesh.model)
     sharding.check_batch_size(config.batch_size, mesh, "config.batch_size")
     pairs = sampler.make_sampler(
-        config.data.get("sampling", "pairs"),
+        config.data.sampling,
         data.train.split.caption_image,
         data.train.split.labels,
         batch_size=config.batch_size,

@@ -12,7 +12,7 @@ import gzip
 import os
 import pathlib
 from collections.abc import Collection, Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 from absl import logging
@@ -121,11 +121,11 @@ def extend(
     return longer, table
 
 
-def _open(path: pathlib.Path) -> BinaryIO:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+def _open(path: pathlib.Path) -> BufferedIOBase:
+    return gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def _entries(stream: BinaryIO, path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+def _entries(stream: BufferedIOBase, path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yields word and vector, in the file's order."""
     first = stream.readline(_LONGEST_WORD)
     header = first.split()
@@ -157,7 +157,7 @@ def _is_binary(start: bytes, dim: int) -> bool:
 
 
 def _binary(
-    stream: BinaryIO, path: pathlib.Path, count: int, dim: int
+    stream: BufferedIOBase, path: pathlib.Path, count: int, dim: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     for number in range(count):
         letters = bytearray()
@@ -172,7 +172,9 @@ def _binary(
         yield letters.decode("utf-8", "replace"), np.frombuffer(data, "<f4").astype(np.float32)
 
 
-def _lines(stream: BinaryIO, path: pathlib.Path, dim: int) -> Iterator[tuple[str, np.ndarray]]:
+def _lines(
+    stream: BufferedIOBase, path: pathlib.Path, dim: int
+) -> Iterator[tuple[str, np.ndarray]]:
     for number, line in enumerate(stream, start=1):
         # From the right: some words of GloVe hold blanks.
         parts = line.rstrip().rsplit(b" ", dim)

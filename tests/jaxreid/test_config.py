@@ -26,7 +26,10 @@ def base():
                 "max_tokens": 100,
                 "feed": "auto",
                 "test_name": "",
+                "sampling": "pairs",
+                "word_vectors": "",
             },
+            "augment": {"erase": 0.0, "turn_words": False},
             "eval": {"batch_size": 128, "draws": 10, "seed": 0},
             "stages": tuple(
                 ConfigDict(
@@ -197,7 +200,11 @@ def test_reads_back_equal(config, loaded):
 
 
 def test_a_run_from_before_a_field_was_added(config, tmp_path):
-    later = {"data": ["resize", "test_name"], "eval": ["draws", "seed"]}
+    later = {
+        "data": ["resize", "test_name", "sampling", "word_vectors"],
+        "augment": ["erase", "turn_words"],
+        "eval": ["draws", "seed"],
+    }
     content = json.loads(config_lib.to_json(config))
     for section, fields in later.items():
         for field in fields:
