@@ -197,7 +197,9 @@ def read_split_file(path: pathlib.Path) -> SplitFile:
     advice = f"Accepted: {SPLIT_FILE_FORMAT}, paths relative to imgs/. Correct the file."
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # also of text that is not UTF-8
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}). {advice}") from error
+    except (ValueError, RecursionError) as error:  # also of text that is not UTF-8
         raise ValueError(f"{path} is not valid JSON: {error}. {advice}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}. {advice}")

@@ -154,7 +154,7 @@ def _load(path: pathlib.Path, split: str | None, layout: Layout) -> list[RawReco
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}. Fetch it again.") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         raise ValueError(
             f"{path} is not valid JSON: {error}. If it was cut off, fetch it again."
         ) from error
@@ -162,9 +162,10 @@ def _load(path: pathlib.Path, split: str | None, layout: Layout) -> list[RawReco
         raise ValueError(
             f"{path} holds {raw_records.shown(content)} of type {type(content).__name__}; "
             f'accepted: a list of records {{"split", "captions", "{layout.path_field}", "id"}}, at '
-            "least one."
+            "least one. Fetch it again, or ask the authors for the original file."
         )
-    if split is None and not any(isinstance(r, dict) and "split" in r for r in content):
+    objects = [record for record in content if isinstance(record, dict)]
+    if split is None and objects and not any("split" in record for record in objects):
         raise ValueError(_no_splits(path, layout))
     return [
         RawRecord(record, f"{path.name}, record {index}", split)

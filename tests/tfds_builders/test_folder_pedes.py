@@ -240,6 +240,7 @@ def test_wrong_rows(read, rows, message):
     ("row", "message"),
     [
         ('{"file": "a.jpg"', "line 4: .* is not valid JSON .*; accepted: one whole object"),
+        (f'{{"file": {"9" * 5000}}}', "line 4: .* is not valid JSON .Exceeds the limit"),
         ("[1]", r"line 4: \[1\] is no object; accepted: one whole object on each line"),
         ('{"file": 3, "person_id": 1}', "line 4: file = 3; accepted: a path"),
         ('{"file": "a.jpg", "person_id": true}', "line 4: person_id = True; accepted: a whole"),

@@ -161,6 +161,7 @@ def test_own_file(tmp_path):
     ("content", "message"),
     [
         ('{"query": [', r"split.json is not valid JSON: .* Accepted: \{\"query\": "),
+        ("[" * 100_000, "split.json is not valid JSON: maximum recursion depth"),
         (["a.jpg"], "split.json holds a list. Accepted"),
         ({"query": ["a.jpg"]}, "split.json has no \"gallery\"; it has 'query'. Accepted"),
         ({"gallery": ["a.jpg"]}, "split.json has no \"query\"; it has 'gallery'. Accepted"),
@@ -181,6 +182,11 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path):
     path.write_bytes(b'{"query": ["caf\xe9"]}')
     with pytest.raises(ValueError, match="is not valid JSON: 'utf-8' codec"):
         read_split_file(path)
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be read \(Is a directory\)\. Accepted: "):
+        read_split_file(tmp_path)
 
 
 TEST = [record(1, "c1"), record(1, "c2"), record(1, "c2", 1), record(2, "c1"), record(2, "c3")]

@@ -179,12 +179,19 @@ def test_a_record_that_stands_twice_counts_once(folder):
         ("[]", r"holds \[\] of type list; accepted: a list .* at least one"),
         ("3", "holds 3 of type int"),
         ('[{"id": 1}]', "reid_raw.json has no official splits"),
+        ("[" * 100_000, "reid_raw.json is not valid JSON: maximum recursion depth"),
+        (f'[{{"id": {"9" * 5000}}}]', "reid_raw.json is not valid JSON: Exceeds the limit"),
     ],
 )
 def test_wrong_json(folder, content, message):
     (folder / "reid_raw.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         read(folder)
+
+
+def test_a_list_of_nothing_but_null(folder):
+    (folder / "reid_raw.json").write_text("[null]")
+    assert "reid_raw.json, record 0: None is no object" in faults(folder)
 
 
 def test_not_utf8(folder):

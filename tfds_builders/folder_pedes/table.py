@@ -236,7 +236,7 @@ def _json_row(number: int, line: str) -> _Raw:
     accepted = "accepted: one whole object on each line"
     try:
         fields = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         return _Raw(number, {}, f"{shown(line.strip())} is not valid JSON ({error}); {accepted}")
     if not isinstance(fields, dict):
         return _Raw(number, {}, f"{shown(fields)} is no object; {accepted}")
