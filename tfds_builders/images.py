@@ -104,7 +104,14 @@ def _files(folder: pathlib.Path) -> dict[str, None]:
         return {}
     with os.scandir(folder) as entries:
         # In reverse, so that of several names for one image the first counts.
-        return dict.fromkeys(sorted((e.name for e in entries if e.is_file()), reverse=True))
+        return dict.fromkeys(sorted((e.name for e in entries if _is_file(e)), reverse=True))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _loose(name: str) -> str:

@@ -125,6 +125,15 @@ def test_a_folder_in_place_of_a_file_is_missing(tmp_path):
         check_images(locate(tmp_path, ["a.jpg"]))
 
 
+@pytest.mark.parametrize("target", ["nowhere.jpg", "a.jpg"])
+def test_a_link_that_leads_nowhere_is_missing(tmp_path, target):
+    (tmp_path / "a.jpg").symlink_to(tmp_path / target)
+    dummy.write_image(tmp_path / "b.jpg", 1)
+    located = locate(tmp_path, ["a.jpg", "b.jpg"])
+    assert located.missing == ("a.jpg",)
+    assert list(located.paths) == ["b.jpg"]
+
+
 def test_missing_and_damaged_come_in_one_message(tmp_path):
     dummy.write_image(tmp_path / "a/1.jpg", 0)
     (tmp_path / "a/2.jpg").write_bytes(b"")
