@@ -201,6 +201,12 @@ def test_a_list_that_is_not_utf8(manual):
     assert "is not UTF-8 text" in contents(manual).faults[0]
 
 
+def test_a_folder_in_place_of_the_list(manual):
+    (manual / dummy_data.LIST).unlink(missing_ok=True)
+    (manual / dummy_data.LIST).mkdir()
+    assert "cannot be read (Is a directory); accepted: one id" in contents(manual).faults[0]
+
+
 def test_a_list_of_other_ids(manual):
     (manual / dummy_data.LIST).write_text("1201\n1202\n")
     (fault,) = contents(manual).faults

@@ -73,6 +73,9 @@ def _from_list(path: pathlib.Path) -> OfficialIds:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         return OfficialIds(faults=(f"{path} is not UTF-8 text: {error}. Write it again.",))
+    except OSError as error:
+        what = f"{path} cannot be read ({error.strerror}); accepted: one id in each line"
+        return OfficialIds(faults=(f"{what}. Write it again.",))
     pids, faults, passed = set(), [], []
     for number, line in enumerate(lines, 1):
         text = line.strip()
