@@ -144,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: cannot build {args.name}: {error}; check data_dir", file=sys.stderr)
+        message = f"cannot build {args.name}: {error}; check data_dir and manual_dir"
+        print(f"error: {message}", file=sys.stderr)
         return 1
     print(f"{builder.info.full_name} lies in {builder.data_dir}")
     for split, info in builder.info.splits.items():

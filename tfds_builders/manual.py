@@ -244,6 +244,11 @@ class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore
             manual_dir = pathlib.Path(dl_manager.manual_dir)
         except AssertionError as error:  # TFDS: the folder is missing or empty
             raise ValueError(str(error)) from error
+        except NotADirectoryError as error:
+            raise ValueError(
+                f"manual_dir = {error.filename} is a file, not a folder\n{self.EXPECTED_TREE}\n"
+                "What to do: pass the folder."
+            ) from error
         contents = self.read(manual_dir)
         logging.info("read %s", ", ".join(map(str, contents.files)))
         if contents.faults:

@@ -117,6 +117,14 @@ def test_an_unusable_data_dir(tmp_path, manual_dir, capsys):
     assert str(tmp_path / "file") in error
 
 
+def test_a_file_in_place_of_manual_dir(tmp_path, manual_dir, capsys):
+    file = manual_dir / "CUHK-PEDES/reid_raw.json"
+    assert main(["cuhk_pedes", f"--data_dir={tmp_path}", f"--manual_dir={file}"]) == 1
+    assert f"error: manual_dir = {file} is a file, not a folder\nexpected:" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_wrong_source_folder_is_one_message(tmp_path, manual_dir, capsys):
     (manual_dir / "CUHK-PEDES/reid_raw.json").write_text("{}")
     assert main(["cuhk_pedes", f"--data_dir={tmp_path}", f"--manual_dir={manual_dir}"]) == 1
