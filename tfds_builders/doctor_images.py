@@ -36,6 +36,7 @@ _BMP_MODES = {1: "palette", 4: "palette", 8: "palette", 32: "32 bits"}
 _JPEG_MODES = {1: "grey", 3: USUAL_MODE, 4: "CMYK"}
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN = 0xDA
+_EXIF, _HEADER = b"Exif\0\0", 1_024  # bytes in which a JPEG that is to be turned says so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,9 +169,13 @@ def _decode(data: bytes) -> tuple[tuple[int, ...] | None, str]:
     if simplejpeg is not None and data.startswith(b"\xff\xd8"):
         for strict in (True, False):  # the lenient one does not write to stderr, as OpenCV's does
             try:
-                return simplejpeg.decode_jpeg(data, strict=strict).shape[:2], warning
+                shape = simplejpeg.decode_jpeg(data, strict=strict).shape[:2]
             except ValueError as error:
                 warning = warning or str(error)
+                continue
+            if _EXIF not in data[:_HEADER]:
+                return shape, warning
+            break  # it may have to be turned upright, which OpenCV does
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

@@ -150,6 +150,14 @@ def test_mode_and_size(tmp_path, kind, shape, mode):
     assert found == doctor_images.Look(height=64, width=32, mode=mode)
 
 
+def test_the_size_is_that_of_the_upright_picture(tmp_path):
+    data = picture(tmp_path / "a", shape=(32, 64, 3))
+    quarter_turn = bytes.fromhex("4d4d002a00000008 0001 0112000300000001 00060000 00000000")
+    exif = b"\xff\xe1\x00\x22Exif\0\0" + quarter_turn
+    (tmp_path / "a").write_bytes(data[:2] + exif + data[2:])
+    assert doctor_images.look(tmp_path / "a") == doctor_images.Look(height=64, width=32, mode="RGB")
+
+
 def test_modes_of_a_header_alone(tmp_path):
     sixteen = np.zeros((64, 32, 3), np.uint16)
     (tmp_path / "a").write_bytes(cv2.imencode(".png", sixteen)[1].tobytes())
