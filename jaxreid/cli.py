@@ -9,6 +9,7 @@ import logging as python_logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -268,7 +269,7 @@ def _train(arguments: argparse.Namespace) -> None:
     state = "was finished already" if done["finished"] else "is finished"
     print(f"The run in {arguments.workdir} {state}: {done['step']} steps.")
     print(f"Best checkpoint by validation: step {done['best_step']}. Next:")
-    print(f"  jaxreid evaluate --workdir {arguments.workdir}")
+    print(f"  jaxreid evaluate --workdir {shlex.quote(str(arguments.workdir))}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -143,6 +143,12 @@ def test_a_corrupt_jpeg_is_named(run, tmp_path, cuhk_pedes_manual_dir):
     assert broken.name in error
 
 
+def test_the_next_command_can_be_copied(run, tmp_path, monkeypatch):
+    done = {"finished": False, "step": 1, "best_step": 1}
+    monkeypatch.setattr("jaxreid.train.train", lambda *_: done)
+    assert f"evaluate --workdir '{tmp_path}/a run'\n" in run(*_train(tmp_path / "a run"))[1]
+
+
 def test_a_workdir_that_cannot_be_written(run, tmp_path):
     (tmp_path / "file").touch()
     code, _, error = run(*_train(tmp_path / "file" / "run"))
