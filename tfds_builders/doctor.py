@@ -46,6 +46,7 @@ _PRESETS = {
     "folder_pedes": "folder",
 }
 _NOTHING_IN_IT = ("empty", "only blanks")
+_TRAINING = ("train", "val")  # splits without which there is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +197,11 @@ def examine(
         faults=faults,
         differences=differences,
         notes=(*contents.notes, *located.notes()),
-        next_steps=_repair(builder, manual_dir) if faults else _commands(builder, manual_dir),
+        next_steps=(
+            _repair(builder, manual_dir)
+            if faults
+            else _commands(builder, manual_dir, [n for n in _TRAINING if n not in contents.splits])
+        ),
     )
 
 
@@ -362,9 +367,14 @@ def _repair(builder: ManualBuilder, manual_dir: pathlib.Path) -> tuple[str, ...]
     )
 
 
-def _commands(builder: ManualBuilder, manual_dir: pathlib.Path) -> tuple[str, ...]:
-    """Returns the commands that build the dataset and train on it."""
+def _commands(
+    builder: ManualBuilder, manual_dir: pathlib.Path, lacking: Sequence[str]
+) -> tuple[str, ...]:
+    """Returns the commands that build the dataset and, unless splits lack, train on it."""
     name, folder = _name(builder), shlex.quote(str(manual_dir))
+    build = f"python -m tfds_builders.build {name} --manual_dir {folder}"
+    if lacking:
+        return f"build it, to search in it; no training without {' and '.join(lacking)}:", build
     preset = _PRESETS.get(builder.name, "cuhk_pedes")
     config = builder.builder_config
     is_default = not config or config.name == builder.default_builder_config.name
@@ -372,7 +382,7 @@ def _commands(builder: ManualBuilder, manual_dir: pathlib.Path) -> tuple[str, ..
     other = "" if named else f" --config.data.name={name}"
     return (
         "build it, then train (which builds it, too, where that has not been done):",
-        f"python -m tfds_builders.build {name} --manual_dir {folder}",
+        build,
         f"jaxreid train --config configs/ssan.py:{preset} --workdir runs/{builder.name}{other} "
         f"--config.data.manual_dir={folder}",
     )

@@ -93,6 +93,16 @@ def test_the_commands_at_the_end_are_right(doctor, made, name):
     assert config.data.manual_dir == str(manual_dir)
 
 
+def test_no_training_is_advised_where_none_is_possible(doctor, cuhk):
+    path = cuhk / "reid_raw.json"
+    records = json.loads(path.read_text())
+    path.write_text(json.dumps([record for record in records if record["split"] != "val"]))
+    code, out, _ = doctor("cuhk_pedes", cuhk)
+    assert code == 0
+    assert "Next: build it, to search in it; no training without val:\n" in out
+    assert "jaxreid train" not in out
+
+
 def test_the_page_of_cuhk_pedes(doctor, made):
     _, out, _ = doctor("cuhk_pedes", made["cuhk_pedes"])
     assert "EXPECTED\n  CUHK-PEDES/\n    reid_raw.json" in out
