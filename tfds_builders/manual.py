@@ -226,7 +226,8 @@ class ManualBuilder(ArrayRecordBuilder, skip_registration=True):  # type: ignore
             raise ValueError(
                 f"{self.data_dir} was built from other files than those in {contents.folder} "
                 f"({', '.join(path.name for path in contents.files)} differ). Leave out manual_dir "
-                "to use it as it is, name another data_dir, or build it anew with --overwrite."
+                "to use it as it is, name another data_dir, or build it anew by python -m "
+                "tfds_builders.build with --overwrite."
             )
 
     def _features(self) -> tfds.features.FeaturesDict:
