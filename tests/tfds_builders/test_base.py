@@ -1,6 +1,9 @@
 """What the builders share."""
 
+import io
+
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
@@ -18,6 +21,21 @@ def test_person_features():
         "shown",
     ]
     assert features["person_id"].np_dtype == features["camera_id"].np_dtype == np.int64
+
+
+def test_pixels_are_those_of_the_file():
+    """As the README says: transparency stays, and what Exif data call turned stays turned."""
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    for mode, kind, exif, shape in (
+        ("RGBA", "PNG", None, (8, 4, 4)),
+        ("L", "PNG", None, (8, 4, 3)),
+        ("RGB", "JPEG", turned, (8, 4, 3)),
+    ):
+        file = io.BytesIO()
+        PIL.Image.new(mode, (4, 8)).save(file, kind, exif=exif)
+        image = person_features()["image"].decode_example_np(file.getvalue())
+        assert (image.shape, image.dtype) == (shape, np.uint8)
 
 
 def test_extra_features_cannot_replace_common_ones():
