@@ -203,6 +203,11 @@ def _small(config: ConfigDict) -> None:
 def _smoke(config: ConfigDict) -> None:
     """The same on the least data: drawing thousands of people takes longer than the run."""
     _small(config)
+    config.model.width = 8
+    config.model.word_dim = 16
+    config.model.global_dim = 32
+    config.model.relation_dim = 16
+    config.model.view_dim = 16
     if config.data.name.startswith("synth_pedes/"):
         config.data.name = "synth_pedes/tiny"
 

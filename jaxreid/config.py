@@ -176,6 +176,7 @@ def _runlocal(config: ConfigDict, small: Change) -> None:
     config.eval.batch_size = 64
     config.data.image_size = (96, 32)
     config.data.max_tokens = min(config.data.max_tokens, 64)
+    config.data.length_templates = 0  # one shape, to compile once
     config.log_every_steps = 5
     for stage in config.stages:
         stage.epochs = 1

@@ -24,6 +24,7 @@ from jaxreid import (
     checkpoint,
     evaluate,
     freezing,
+    memory,
     optimizers,
     registry,
     retrieval,
@@ -261,6 +262,7 @@ def _first_state(trainer: Trainer, checkpoints: checkpoint.Checkpoints) -> tuple
     optimizer = trainer.optimizer(stage)
     if step is None:
         state = init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
+        memory.give_back()
         clu.parameter_overview.log_parameter_overview(state.params, include_stats=False)
         started = transfer.start_from(trainer.config, trainer.data, split_state(state)["variables"])
         return state.replace(**transfer.with_word_vectors(started, trainer.data.word_vectors)), 0
@@ -299,6 +301,7 @@ def _run_stage(
             if template not in compiled:
                 jax.block_until_ready(scalars)
                 compiled.add(template)
+                memory.give_back()
                 progress.compiled(step)
             if step % trainer.config.log_every_steps == 0 or step == stop:
                 means = _mean_scalars(window, step, checkpoints)

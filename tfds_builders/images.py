@@ -9,6 +9,7 @@ import functools
 import os
 import pathlib
 import struct
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from tensorflow_datasets.core.utils import tqdm_utils
@@ -73,7 +74,8 @@ class Located:
 def locate(root: pathlib.Path, names: Iterable[str]) -> Located:
     """Finds the files of a dataset; each folder is listed once.
 
-    Some copies have `.jpg.jpg` for `.jpg` or `.JPG` for `.jpg`: such a file stands for the name.
+    Some copies have `.jpg.jpg` for `.jpg` or `.JPG` for `.jpg`: such a file stands for the name. So
+    does one whose letters are coded otherwise: some systems store "ë" as "e" and two dots.
 
     Args:
       root: folder that the names are relative to.
@@ -86,16 +88,36 @@ def locate(root: pathlib.Path, names: Iterable[str]) -> Located:
     missing, other_suffix = [], []
     list_files = functools.cache(_files)
     list_loosely = functools.cache(lambda folder: {_loose(n): n for n in list_files(folder)})
+    existing = functools.cache(lambda folder: _existing(root, folder))
     for name in names:
         folder, _, base = name.rpartition("/")
-        if base in list_files(root / folder):
-            paths[name] = root / name
-        elif (other := list_loosely(root / folder).get(_loose(base))) is not None:
-            paths[name] = root / folder / other
-            other_suffix.append(name)
+        place = existing(folder)
+        if base in list_files(place):
+            paths[name] = place / base
+        elif (other := list_loosely(place).get(_loose(base))) is not None:
+            paths[name] = place / other
+            if composed(other) != composed(base):
+                other_suffix.append(name)
         else:
             missing.append(name)
     return Located(root, paths, tuple(missing), tuple(other_suffix))
+
+
+def composed(name: str) -> str:
+    """Returns a name with each letter and its accents in one, however it was coded."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _existing(root: pathlib.Path, folder: str) -> pathlib.Path:
+    """Returns the folder of this name, or the one whose name is the same but for its coding."""
+    place = root / folder
+    if folder.isascii() or place.is_dir():
+        return place
+    above, _, last = folder.rpartition("/")
+    parent = _existing(root, above)
+    inside = sorted(parent.iterdir()) if parent.is_dir() else []
+    same = [path for path in inside if composed(path.name) == composed(last)]
+    return same[0] if same else parent / last
 
 
 def _files(folder: pathlib.Path) -> dict[str, None]:
@@ -116,7 +138,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 def _loose(name: str) -> str:
     """Returns a file name with its suffix in lower case, and once where it stands twice."""
-    stem, suffix = os.path.splitext(name)
+    stem, suffix = os.path.splitext(composed(name))
     if suffix and stem.lower().endswith(suffix.lower()):
         stem = stem[: -len(suffix)]
     return stem + suffix.lower()

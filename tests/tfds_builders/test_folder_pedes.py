@@ -263,6 +263,11 @@ def test_wrong_json_lines(read, row, message):
     assert re.search(message, contents.faults[0])
 
 
+def test_wrong_rows_are_the_only_fault(read):
+    (fault,) = read("file,person_id,split,caption\na.jpg,1,validation,A man.\n").faults
+    assert "line 2: split = 'validation'; accepted: train, val, test" in fault
+
+
 def test_many_wrong_rows_are_counted(read):
     contents = read(lines(*THREE, *[f"{i}.jpg,,,,x" for i in range(8)]))
     assert "8 of 11 rows" in contents.faults[0]

@@ -1,6 +1,7 @@
 """The look at image files before a build."""
 
 import struct
+import unicodedata
 
 import cv2
 import numpy as np
@@ -123,6 +124,19 @@ def test_a_folder_in_place_of_a_file_is_missing(tmp_path):
     (tmp_path / "a.jpg").mkdir()
     with pytest.raises(ValueError, match=r"1 of 1 annotated images are missing[\s\S]*\.: 1 of 1"):
         check_images(locate(tmp_path, ["a.jpg"]))
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("annotated", ["NFC", "NFD"])
+def test_letters_may_be_coded_otherwise(tmp_path, stored, annotated):
+    dummy.write_image(tmp_path / unicodedata.normalize(stored, "Zoë/à/é.jpg"), 1)
+    dummy.write_image(tmp_path / unicodedata.normalize(stored, "Zoë/à/ï.JPG"), 2)
+    names = [unicodedata.normalize(annotated, f"Zoë/à/{name}.jpg") for name in "éïo"]
+    located = locate(tmp_path, names)
+    assert list(located.paths) == names[:2]
+    assert all(path.is_file() for path in located.paths.values())
+    assert located.missing == (names[2],)
+    assert located.other_suffix == (names[1],)
 
 
 @pytest.mark.parametrize("target", ["nowhere.jpg", "a.jpg"])

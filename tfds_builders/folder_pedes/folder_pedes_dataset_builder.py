@@ -107,9 +107,10 @@ def image_root(folder: pathlib.Path, names: Collection[str]) -> pathlib.Path:
 def _unnamed_images(root: pathlib.Path, names: Collection[str]) -> list[str]:
     """Counts images that no row names."""
     unnamed = []
+    known = set(map(images.composed, names))
     for folder, _, files in sorted(os.walk(root)):
         for file in sorted(files):
             path = (pathlib.Path(folder) / file).relative_to(root).as_posix()
-            if path.lower().endswith(IMAGE_SUFFIXES) and path not in names:
+            if path.lower().endswith(IMAGE_SUFFIXES) and images.composed(path) not in known:
                 unnamed.append(os.fsencode(path).decode("utf-8", "replace"))  # to be printed
     return named_line("images that no row names, left out", unnamed)

@@ -9,7 +9,6 @@ import pytest
 
 PROGRAM = """
 import dataclasses, pathlib, sys, threading, time
-import jax
 import numpy as np
 from absl import flags
 from jaxreid import runs, train
@@ -17,10 +16,8 @@ from jaxreid.bench import made_up
 from tests.jaxreid import tiny
 
 flags.FLAGS.mark_as_parsed()
-jax.config.update("jax_disable_most_optimizations", True)
 folder = pathlib.Path(sys.argv[1])
 config = tiny.get_config("cuhk_pedes,runlocal")
-config.update_from_flattened_dict(tiny.SMALLEST)
 config.data.feed = "host"
 
 
