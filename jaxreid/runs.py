@@ -158,6 +158,14 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
     Raises:
       ValueError: the run was started on other data than what is there now.
     """
+    source.finished(
+        config.data.name,
+        # Both, before minutes are spent on decoding the first.
+        (config.data.train_split, config.data.val_split),
+        data_dir=config.data.data_dir,
+        manual_dir=config.data.manual_dir,
+        register=config.data.register,
+    )
     train = load(config, config.data.train_split)
     vocabulary = text.Vocabulary.from_captions(
         train.captions, config.data.min_count, config.data.unknown

@@ -118,12 +118,38 @@ def load_split(
         that was built from other files, broken images, or an unknown ``resize``.
     """
     decode.check_resize(resize)  # before anything is built
+    builder = finished(name, (split,), data_dir=data_dir, manual_dir=manual_dir, register=register)
+    return read_split(builder, split, image_size=image_size, resize=resize, cache_dir=cache_dir)
+
+
+def finished(
+    name: str,
+    splits: Iterable[str],
+    *,
+    data_dir: str | os.PathLike[str],
+    manual_dir: str | os.PathLike[str] = "",
+    register: str = "",
+) -> tfds.core.DatasetBuilder:
+    """Finds a dataset, builds it where it is missing, and makes sure that it has some splits.
+
+    Args:
+      name: TFDS name, ``dataset`` or ``dataset/config``.
+      splits: their names.
+      data_dir: TFDS folder.
+      manual_dir: folder of the files that the set is built from, or was built from.
+      register: package whose import registers builders.
+
+    Raises:
+      ValueError: no such dataset or split, nothing built yet and no files to build from, or a set
+        that was built from other files.
+    """
     builder = find_builder(name, data_dir=data_dir, register=register)
     prepare(builder, manual_dir=manual_dir)
-    if split not in builder.info.splits:
-        known = ", ".join(sorted(builder.info.splits))
-        raise ValueError(f"dataset {name!r} has no split {split!r}; it has: {known}.")
-    return read_split(builder, split, image_size=image_size, resize=resize, cache_dir=cache_dir)
+    for split in splits:
+        if split not in builder.info.splits:
+            known = ", ".join(sorted(builder.info.splits))
+            raise ValueError(f"dataset {name!r} has no split {split!r}; it has: {known}.")
+    return builder
 
 
 def read_split(

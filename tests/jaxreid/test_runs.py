@@ -103,6 +103,14 @@ def test_what_a_run_trains_on(loaded, settings):
     assert data.val.report.num_captions == len(data.val.split.captions)
 
 
+def test_a_missing_split_is_noticed_before_anything_is_decoded(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "load", None)
+    config = settings()
+    config.data.val_split = "vall"
+    with pytest.raises(ValueError, match="has no split 'vall'; it has: test, train, val"):
+        runs.load_run_data(config, tmp_path)
+
+
 def test_the_folder_is_self_contained(loaded):
     folder, data = loaded
     assert text.Vocabulary.from_json(folder / "vocabulary.json") == data.vocabulary
