@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow_datasets as tfds
 
-import tfds_builders  # noqa: F401  (registers the builders)
+import tfds_builders  # which registers the builders
 from tfds_builders.base import FILE_FORMAT, ArrayRecordBuilder
 
 
@@ -27,7 +27,12 @@ def available_builders() -> dict[str, tuple[type[ArrayRecordBuilder], list[str]]
     classes: list[type[ArrayRecordBuilder]] = [ArrayRecordBuilder]
     for cls in classes:
         classes.extend(cls.__subclasses__())
-    registered = [cls for cls in classes if cls.__dict__.get("VERSION") is not None]
+    package = tfds_builders.__name__
+    registered = [
+        cls
+        for cls in classes
+        if cls.__dict__.get("VERSION") is not None and cls.__module__.split(".")[0] == package
+    ]
     return {
         cls.name: (cls, list(cls.builder_configs))
         for cls in sorted(registered, key=lambda cls: cls.name)
