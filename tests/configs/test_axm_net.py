@@ -86,7 +86,7 @@ def test_every_variant_has_a_row():
     assert set(COUNTS) == {"", *axm_net.VARIANTS}
 
 
-@pytest.mark.parametrize("variant", map(_row, COUNTS))
+@pytest.mark.parametrize("variant", [_row(variant) for variant in COUNTS])
 def test_parameter_count(variant):
     params = shapes(get_config("cuhk_pedes", variant))
     assert count_parameters(params) - count_parameters(params["embedding"]) == COUNTS[variant]

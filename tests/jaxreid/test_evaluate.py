@@ -186,8 +186,7 @@ def run(monkeypatch, tmp_path):
             workdir=tmp_path,
         )
         builder = types.SimpleNamespace(info=types.SimpleNamespace(splits={"test": 0, "val": 0}))
-        monkeypatch.setattr(evaluate.source, "find_builder", lambda name, **more: builder)
-        monkeypatch.setattr(evaluate.source, "prepare", lambda builder, **more: None)
+        monkeypatch.setattr(evaluate.source, "finished", lambda name, splits, **more: builder)
         monkeypatch.setattr(evaluate.retrieval, "load_run", lambda workdir, **more: fake)
         monkeypatch.setattr(evaluate.runs, "load_captioned", lambda *args, **more: data)
         return tmp_path
@@ -299,12 +298,11 @@ def test_what_a_run_is_scored_on(monkeypatch, there, test_name, asked, wanted, f
     config = ConfigDict({"data": fields})
     found = []
 
-    def find_builder(name, **more):
+    def finished(name, splits, **more):
         found.append(name)
         return types.SimpleNamespace(info=types.SimpleNamespace(splits=dict.fromkeys(there)))
 
-    monkeypatch.setattr(evaluate.source, "find_builder", find_builder)
-    monkeypatch.setattr(evaluate.source, "prepare", lambda builder, **more: None)
+    monkeypatch.setattr(evaluate.source, "finished", finished)
     test = evaluate.find_test_set(config, **asked)
     assert (test.dataset, test.split, test.gallery) == wanted
     assert test.file_name(config) == file
