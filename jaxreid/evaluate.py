@@ -58,8 +58,14 @@ def find_test_set(config: ConfigDict, *, dataset: str = "", split: str = "") -> 
     """
     data = config.data
     name = dataset or data.test_name or data.name
-    places = {"data_dir": data.data_dir, "manual_dir": data.manual_dir}
-    there = source.finished(name, (), register=data.register, **places).info.splits
+    builder = source.finished(
+        name,
+        (),
+        data_dir=data.data_dir,
+        manual_dir=data.manual_dir,
+        register=data.register,
+    )
+    there = builder.info.splits
     if not split:
         divided = data.test_split not in there and {"query", "gallery"} <= there.keys()
         split = "query" if divided else data.test_split

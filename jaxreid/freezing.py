@@ -30,6 +30,12 @@ def pattern(text: str) -> re.Pattern[str]:
         ) from error
 
 
+def parameter_names(params: PyTree) -> list[str]:
+    """Returns the path of each parameter, in the order of the tree's leaves."""
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    return [sharding.path_name(path) for path, _ in paths]
+
+
 def frozen_names(stage: Mapping[str, Any], params: PyTree) -> frozenset[str]:
     """Returns the paths of the parameters that a stage freezes.
 
@@ -41,7 +47,7 @@ def frozen_names(stage: Mapping[str, Any], params: PyTree) -> frozenset[str]:
       ValueError: a pattern is no regular expression or matches no parameter.
     """
     patterns = [pattern(text) for text in stage["frozen"]]
-    names = _names(params)
+    names = parameter_names(params)
     check_all_match(patterns, names)
     return frozenset(name for name in names if any(p.search(name) for p in patterns))
 
@@ -108,7 +114,7 @@ def log_frozen(stage: int, params: PyTree, frozen: Collection[str]) -> None:
     """
     if not frozen:
         return
-    leaves = dict(zip(_names(params), jax.tree.leaves(params), strict=True))
+    leaves = dict(zip(parameter_names(params), jax.tree.leaves(params), strict=True))
     modules: dict[str, int] = {}
     for name in sorted(frozen):
         module = name.split("/")[0]
@@ -120,8 +126,3 @@ def log_frozen(stage: int, params: PyTree, frozen: Collection[str]) -> None:
         len(leaves),
         ", ".join(f"{module} ({count:,} parameters)" for module, count in modules.items()),
     )
-
-
-def _names(params: PyTree) -> list[str]:
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    return [sharding.path_name(path) for path, _ in paths]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxreid import freezing, sharding
+from jaxreid import freezing
 from jaxreid.typing import PyTree
 
 OPTIMIZERS = ("adam", "sgd")
@@ -91,8 +91,7 @@ def _rule(
 
 def _labels(rates: Mapping[str, float], frozen: frozenset[str], params: PyTree) -> PyTree:
     compiled = [(freezing.pattern(text), f"x{factor}") for text, factor in rates.items()]
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    names = [sharding.path_name(path) for path, _ in paths]
+    names = freezing.parameter_names(params)
     freezing.check_all_match([p for p, _ in compiled], names)
     found = [
         "frozen"
