@@ -102,14 +102,18 @@ def make_example(
 
 
 def make_examples(
-    seed: int, split: str, identities: Mapping[int, Mapping[str, str]]
+    seed: int,
+    split: str,
+    identities: Mapping[int, Mapping[str, str]],
+    plan: Callable[[int, int], Iterable[Shot]] = draw_shots,
 ) -> Iterator[dict[str, Any]]:
-    """Draws all pictures of some identities, on all cores, in order.
+    """Draws pictures of some identities, on all cores, in order.
 
     Args:
       seed: seed of the dataset.
       split: name of the split.
       identities: person id -> attribute name -> value name.
+      plan: from seed and person id to the pictures wanted; all of them unless told otherwise.
 
     Yields:
       One example per picture.
@@ -117,7 +121,7 @@ def make_examples(
     tasks = (
         (person_id, values, shot)
         for person_id, values in identities.items()
-        for shot in draw_shots(seed, person_id)
+        for shot in plan(seed, person_id)
     )
     yield from _map_ahead(lambda task: make_example(seed, split, *task), tasks)
 
