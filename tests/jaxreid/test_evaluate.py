@@ -261,6 +261,26 @@ def test_a_real_folder_alone(run_folder):
         evaluate.evaluate_run(run_folder, checkpoint="newest")
 
 
+def test_a_drawn_set_divided_by_camera(run_folder, tmp_path):
+    """Of a run trained on the same pictures; the set is built where it is missing."""
+    name = "synth_pedes/tiny_cameras"
+    rows = tmp_path / "rows.csv"
+    result = evaluate.evaluate_run(run_folder, dataset=name, per_query=rows)
+    path = run_folder / "eval" / "synth_pedes_tiny_cameras_query.json"
+    assert json.loads(path.read_text()) == result
+    assert list(result["modes"]) == list(result["all"]) == ["i2i", "t2i", "it2i"]
+    assert (result["num_ids"], result["num_gallery"]) == (8, 16)
+    queries = {mode: scores["num_queries"] for mode, scores in result["all"].items()}
+    assert queries == {"i2i": 16, "t2i": 32, "it2i": 16}
+    assert len(rows.read_text().splitlines()) == 1 + 16 + 32 + 16
+    # Two pictures of other cameras are there for each query.
+    assert not any(result["num_left_out"])
+    assert result["num_unmatched"] == {"query": 0, "gallery": 0}
+    for scores in result["modes"].values():
+        assert 0 < scores["map"]["mean"] <= 100
+    assert f"{name}:query, best checkpoint (step 3) against gallery: 8" in tables.of_result(result)
+
+
 # --- what a run is scored on ---
 
 

@@ -150,3 +150,16 @@ def test_a_real_set(tiny_data_dir):
     train = found.splits["train"]
     assert (train.identities, train.images, train.captions) == (16, 64, 128)
     assert train.sizes == ((384, 128, 64),)
+
+
+def test_a_drawn_set_divided_by_camera(tiny_data_dir):
+    from jaxreid.data import source
+
+    name = "synth_pedes/tiny_cameras"
+    divided = source.finished(name, (), data_dir=tiny_data_dir, register="tfds_builders")
+    found = explore.explore(divided)
+    assert list(found.splits) == ["train", "val", "query", "gallery"]
+    for side in ("query", "gallery"):
+        numbers = found.splits[side]
+        assert (numbers.identities, numbers.images, numbers.captions) == (8, 16, 32)
+        assert numbers.images_per_identity == explore.Spread(2, 2, 2, 2)
