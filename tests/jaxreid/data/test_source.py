@@ -229,9 +229,9 @@ def test_unknown_datasets(name, tmp_path):
     available = tfds_builders.build.available_builders().items()
     offered = [key for key, (cls, _) in available if cls.__module__.startswith("tfds_builders.")]
     if name.startswith("synth_pedes/"):
-        offered = ["synth_pedes/quickstart", "synth_pedes/full", "synth_pedes/tiny"]
+        offered = [f"synth_pedes/{config}" for config in dict(available)["synth_pedes"][1]]
     assert message.split(" offers: ")[1].rstrip(".").split(", ") == offered
-    assert len(message) < 500
+    assert len(message.replace(str(tmp_path), "")) < 450  # a few lines, not a page
     assert not list(tmp_path.iterdir())
 
 
