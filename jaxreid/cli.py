@@ -116,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("report", _report, "write report.html of a run")
     sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.add_argument(
+        "--beside",
+        default="",
+        metavar="WORKDIR",
+        help="another AXM-Net, whose activation maps stand beside those of the run",
+    )
     sub.epilog = _MOVED_HELP
 
     sub = command("doctor", _doctor, "examine a folder of image files before a dataset is built")
@@ -289,7 +295,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from jaxreid import report
 
-    path = report.write_report(arguments.workdir, overrides=_free_values(arguments))
+    path = report.write_report(
+        arguments.workdir, beside=arguments.beside, overrides=_free_values(arguments)
+    )
     print(f"Wrote {path}")
 
 

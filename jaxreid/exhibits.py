@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from jaxreid import evaluate, figures, metrics, retrieval, runs, text
@@ -19,6 +19,9 @@ _NUM_FAILURES = 2
 _NUM_WORD_MAPS = 4
 _PICTURE_HEIGHT = 320  # pixels: sharp at the size shown, also on a dense screen
 _SEED = 0  # of the choice of queries, so that a page is not drawn until it looks good
+
+Photographs = Callable[[int], UInt8[np.ndarray, "H W 3"]]
+"""Position of an image in the split -> its pixels, RGB."""
 
 Pictures = Callable[[int], str]
 """Position of an image in the split -> data URI of it."""
@@ -100,7 +103,7 @@ class WordMap:
     num_parts: int
 
 
-def load_pictures(config: ConfigDict, split: str, *, dataset: str = "") -> Pictures:
+def load_photographs(config: ConfigDict, split: str, *, dataset: str = "") -> Photographs:
     """Opens the images of a split, sharper than the network sees them.
 
     Args:
@@ -109,8 +112,8 @@ def load_pictures(config: ConfigDict, split: str, *, dataset: str = "") -> Pictu
       dataset: TFDS name; empty for the run's own.
 
     Returns:
-      A function of an image's position, that gives the data URI of a JPEG in the proportions that
-      the network sees.
+      A function of an image's position, that gives its pixels in the proportions that the network
+      sees.
     """
     data, dataset = config.data, dataset or config.data.name
     builder = source.find_builder(dataset, data_dir=data.data_dir, register=data.register)
@@ -119,12 +122,17 @@ def load_pictures(config: ConfigDict, split: str, *, dataset: str = "") -> Pictu
     height, width = data.image_size
     size = (_PICTURE_HEIGHT, round(_PICTURE_HEIGHT * width / height))
 
-    def picture(index: int) -> str:
+    def photograph(index: int) -> np.ndarray:
         name = f"{dataset}:{split}[{index}]"
         file = bytes(records[index]["image"])
-        return figures.jpeg_uri(decode.decode_image(file, size, name=name, resize=data.resize))
+        return decode.decode_image(file, size, name=name, resize=data.resize)
 
-    return picture
+    return photograph
+
+
+def as_pictures(photographs: Photographs) -> Pictures:
+    """Turns a function that gives pixels into one that gives the data URI of a JPEG."""
+    return lambda index: figures.jpeg_uri(photographs(index))
 
 
 def ranked_lists(
@@ -239,11 +247,15 @@ def name_words(
       caption: as given.
       scores: [L, K] of its tokens.
     """
-    seen = [word for word in text.tokenize(caption) if vocabulary.word_id(word) is not None]
     return [
         Word(word, word in vocabulary, tuple(map(float, row)))
-        for word, row in zip(seen, scores, strict=False)
+        for word, row in zip(seen_words(vocabulary, caption), scores, strict=False)
     ]
+
+
+def seen_words(vocabulary: text.Vocabulary, caption: str) -> list[str]:
+    """Words of a caption that have a token: all, or those that the vocabulary does not drop."""
+    return [word for word in text.tokenize(caption) if vocabulary.word_id(word) is not None]
 
 
 def add_truth(

@@ -1,4 +1,4 @@
-"""Pictures for the report: learning curves as SVG and photographs as JPEG, as data URIs."""
+"""Pictures for the report: learning curves as SVG, photographs and maps over them as JPEG."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
+import matplotlib
 import matplotlib.style
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
@@ -25,6 +27,8 @@ _TITLES = {
     "lambda": "Adaptive margin: similarity ratio λ",
 }
 _NOT_PARTS = ("loss", "grad_norm", "learning_rate", "pairs_per_s")
+_HEAT = "inferno"  # its lightness grows evenly, so that it can be read without its hues
+_HEAT_SHARE = 0.6  # of the colour in a picture under a map
 _FEW_POINTS = 40  # up to so many, each gets a dot
 
 
@@ -261,6 +265,32 @@ def jpeg_uri(image: UInt8[np.ndarray, "H W 3"], *, quality: int = 85) -> str:
     """
     _, file = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return _data_uri("image/jpeg", file.tobytes())
+
+
+def overlay(
+    image: UInt8[np.ndarray, "H W 3"], weights: Float[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lays a map over a picture.
+
+    Args:
+      image: [H, W, 3] uint8 RGB; shown in grey, so that all colour is the map's.
+      weights: [h, w] from 0, of places that divide the picture evenly; scaled to the largest.
+
+    Returns:
+      [H, W, 3] uint8 RGB.
+    """
+    height, width = image.shape[:2]
+    scaled = (weights / (weights.max() or 1)).astype(np.float32)
+    # Cubic steps beyond both ends of the range where neighbours differ much.
+    smooth = cv2.resize(scaled, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] / 255
+    colours = matplotlib.colormaps[_HEAT](smooth)[:, :, :3]
+    return np.round(255 * (_HEAT_SHARE * colours + (1 - _HEAT_SHARE) * grey)).astype(np.uint8)
+
+
+def heat_ramp(count: int = 9) -> list[str]:
+    """Colours of `overlay` from 0 to the largest weight, for CSS."""
+    return [to_hex(colour) for colour in matplotlib.colormaps[_HEAT](np.linspace(0, 1, count))]
 
 
 def _data_uri(media_type: str, content: bytes) -> str:

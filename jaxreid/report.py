@@ -1,4 +1,4 @@
-"""One page about a run: what it is, its scores, its curves, its searches, its word attention."""
+"""One page about a run: what it is, its scores, its curves, its searches, its attention."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jaxreid import (
+    attention,
     checkpoint,
     evaluate,
     exhibits,
@@ -44,7 +45,10 @@ _AGAIN = "write it again by `jaxreid evaluate`, or delete it"
 
 
 def write_report(
-    workdir: str | os.PathLike[str], *, overrides: Mapping[str, Any] | None = None
+    workdir: str | os.PathLike[str],
+    *,
+    beside: str | os.PathLike[str] = "",
+    overrides: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
     """Writes ``report.html`` into the folder of a run: one file, with nothing outside it.
 
@@ -53,29 +57,34 @@ def write_report(
 
     Args:
       workdir: folder of the run.
-      overrides: see `retrieval.load_run`.
+      beside: folder of another run, whose activation maps stand beside this one's; "" for none.
+      overrides: see `retrieval.load_run`; for both runs.
 
     Returns:
       The file.
 
     Raises:
-      ValueError: the folder is no run or has no checkpoint, or its test split is missing or has no
-        caption, or a field may not be overridden.
+      ValueError: a folder is no run or has no checkpoint, or the test split is missing or has no
+        caption, or a field may not be overridden, or the maps of the two runs cannot be compared.
     """
     run = retrieval.load_run(workdir, which=_which(workdir), overrides=overrides)
+    other = _load_beside(beside, run, overrides) if beside else None
     test = evaluate.find_test_set(run.config)
     where = {"dataset": test.dataset}
     data = runs.load_captioned(run.config, test.split, run.vocabulary, **where)
     if not len(data.tokens):
         raise ValueError(f"{data.split.name} has no caption: there is nothing to search with.")
     gallery = runs.load(run.config, test.gallery, **where) if test.gallery else data.split
-    pictures = exhibits.load_pictures(run.config, test.split, **where)
+    photographs = exhibits.load_photographs(run.config, test.split, **where)
+    pictures = exhibits.as_pictures(photographs)
     queries, drawn = exhibits.ranked_lists(
         run,
         data,
         pictures,
         gallery=gallery,
-        gallery_pictures=exhibits.load_pictures(run.config, test.gallery or test.split, **where),
+        gallery_pictures=exhibits.as_pictures(
+            exhibits.load_photographs(run.config, test.gallery or test.split, **where)
+        ),
     )
     panels = figures.training_panels(logbook.read(workdir))
     page = render(
@@ -93,12 +102,25 @@ def write_report(
         ],
         queries=queries,
         word_maps=exhibits.word_maps(run, data, drawn, pictures),
+        looks=attention.look(run, data, drawn, photographs, other),
+        phrases=attention.phrases(run, data, drawn),
         config=config_lib.to_json(run.config),
     )
     path = pathlib.Path(workdir) / FILE_NAME
     files.write_atomically(path, page)
     logging.info("%s: %.1f MB", path, len(page) / 1e6)
     return path
+
+
+def _load_beside(
+    beside: str | os.PathLike[str], run: retrieval.Run, overrides: Mapping[str, Any] | None
+) -> retrieval.Run:
+    try:
+        other = retrieval.load_run(beside, which=_which(beside), overrides=overrides)
+    except ValueError as error:
+        raise ValueError(f"--beside {str(beside)!r}: {error}") from error
+    attention.check_beside(run, other)
+    return other
 
 
 def _name(config: ConfigDict, test: evaluate.TestSet) -> str:
@@ -128,6 +150,7 @@ def render(**content: Any) -> str:
         sides_notes=tables.sides_notes,
         columns=COLUMNS,
         list_length=exhibits.LIST_LENGTH,
+        heat_ramp=figures.heat_ramp(),
         **content,
     )
 

@@ -61,18 +61,8 @@ class Encoder:
             template = RowTemplate.full(rows // mesh.size, length, mesh.size)
             return model.apply(variables, tokens, lengths, template=template, method="encode_text")
 
-        out = sharding.by_batch(mesh)
-
-        def compiled(features: Any, *names: str) -> Any:
-            def chosen(*args: Any) -> dict[str, jax.Array]:
-                found = features(*args)
-                return {name: found[name] for name in names if name in found}
-
-            return jax.jit(chosen, out_shardings=out)
-
-        self._image = compiled(image_features, "embedding")
-        self._text = compiled(text_features, "embedding")
-        self._words = compiled(text_features, "scores")
+        self._encode: dict[str, Any] = {"image": image_features, "text": text_features}
+        self._compiled: dict[tuple[str, ...], Any] = {}
 
     def images(
         self, variables: PyTree, images: UInt8[np.ndarray, "N H W 3"]
@@ -86,11 +76,32 @@ class Encoder:
         Returns:
           [N, D] float32, one unit vector per branch, side by side.
         """
+        found = self.image_outputs(variables, images, "embedding")
+        return found.get("embedding", np.zeros((0, 0), np.float32))
+
+    def image_outputs(
+        self, variables: PyTree, images: UInt8[np.ndarray, "N H W 3"], *names: str
+    ) -> dict[str, Float[np.ndarray, "N ..."]]:
+        """Fetches what ``encode_image`` returns.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          images: [N, H, W, 3] uint8 RGB of the run's image size.
+          *names: of outputs that are one array, compiled when first asked for.
+
+        Returns:
+          float32 arrays of N rows by name; what the network does not have is left out.
+        """
+        encode = self._outputs("image", names)
         chunks = [
-            np.asarray(self._image(variables, self._put(block))["embedding"])[:count]
+            {
+                name: np.asarray(rows, np.float32)[:count]
+                for name, rows in encode(variables, self._put(block)).items()
+            }
             for block, count in self._blocks(images)
         ]
-        return np.concatenate(chunks) if chunks else np.zeros((0, 0), np.float32)
+        there = chunks[0] if chunks else {}
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in there}
 
     def captions(
         self,
@@ -108,13 +119,38 @@ class Encoder:
         Returns:
           [M, D] float32, on the same scale as `images`.
         """
-        embeddings = None
-        for rows, out in self._by_length(self._text, variables, tokens, lengths):
-            block = np.asarray(out["embedding"])[: len(rows)]
-            if embeddings is None:
-                embeddings = np.empty((len(tokens), block.shape[1]), np.float32)
-            embeddings[rows] = block
-        return np.zeros((0, 0), np.float32) if embeddings is None else embeddings
+        found = self.caption_outputs(variables, tokens, lengths, "embedding")
+        return found.get("embedding", np.zeros((0, 0), np.float32))
+
+    def caption_outputs(
+        self,
+        variables: PyTree,
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+        *names: str,
+    ) -> dict[str, Float[np.ndarray, "M ..."]]:
+        """Fetches what ``encode_text`` returns.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+          *names: of outputs that are one array, compiled when first asked for.
+
+        Returns:
+          float32 arrays of M rows by name, those of short captions padded with 0 to the longest;
+          what the network does not have is left out.
+        """
+        found: dict[str, np.ndarray] = {}
+        encode = self._outputs("text", names)
+        for rows, out in self._by_length(encode, variables, tokens, lengths):
+            for name, values in out.items():
+                block = np.asarray(values, np.float32)[: len(rows)]
+                if name not in found:  # the longest captions come first: no later block is wider
+                    found[name] = np.zeros((len(tokens), *block.shape[1:]), np.float32)
+                place: tuple[Any, ...] = (rows, *map(slice, block.shape[1:]))
+                found[name][place] = block
+        return found
 
     def word_scores(
         self,
@@ -132,15 +168,24 @@ class Encoder:
         Returns:
           [M, L, K] float32, 0 at padding; None if the network has no word attention.
         """
-        scores = None
-        for rows, out in self._by_length(self._words, variables, tokens, lengths):
-            if "scores" not in out:
-                return None
-            block = np.asarray(out["scores"])[: len(rows)]
-            if scores is None:
-                scores = np.zeros((*tokens.shape, block.shape[2]), np.float32)
-            scores[rows, : block.shape[1]] = block
-        return scores
+        found = self.caption_outputs(variables, tokens, lengths, "scores")
+        if "scores" not in found:
+            return None
+        scores = found["scores"]
+        return np.pad(scores, ((0, 0), (0, tokens.shape[1] - scores.shape[1]), (0, 0)))
+
+    def _outputs(self, modality: str, names: tuple[str, ...]) -> Any:
+        """Compiles the encoder of a modality for these outputs alone: the rest is not computed."""
+        features = self._encode[modality]
+
+        def chosen(*args: Any) -> dict[str, jax.Array]:
+            found = features(*args)
+            return {name: found[name] for name in names if name in found}
+
+        key = (modality, *names)
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(chosen, out_shardings=sharding.by_batch(self._mesh))
+        return self._compiled[key]
 
     def _by_length(
         self, encode: Any, variables: PyTree, tokens: np.ndarray, lengths: np.ndarray

@@ -2,7 +2,6 @@
 
 import dataclasses
 import doctest
-import functools
 import json
 import re
 import types
@@ -12,21 +11,18 @@ import matplotlib
 import numpy as np
 import pytest
 
+from jaxreid import config as config_lib
 from jaxreid import (
-    checkpoint,
     evaluate,
     exhibits,
     figures,
-    registry,
     report,
     retrieval,
     runs,
-    step,
     text,
 )
-from jaxreid import config as config_lib
 from jaxreid.data import source
-from tests.jaxreid import tiny
+from tests.jaxreid import tiny, tiny_runs
 
 
 @pytest.fixture(scope="module")
@@ -37,25 +33,7 @@ def folder(tmp_path_factory):
     config.data.name = "synth_pedes/tiny"
     config.data.data_dir, config.data.cache_dir = str(base / "data"), str(base / "cache")
     workdir = base / "run"
-    runs.prepare_folder(config, workdir)
-    data = runs.load_run_data(config, workdir)
-    model = registry.build_model(
-        config, vocab_size=len(data.vocabulary), num_classes=len(data.classes)
-    )
-    # Drawn here, as compiling the network's own initial values takes longer than all the rest.
-    random = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda leaf: random.uniform(0.01, 0.2, leaf.shape).astype(leaf.dtype),
-        jax.eval_shape(functools.partial(step.init_variables, config, model)),
-    )
-    _save(workdir, variables, step=3, score=None)
-    return workdir, variables
-
-
-def _save(workdir, variables, step, score):
-    with checkpoint.Checkpoints(workdir, create=True) as checkpoints:
-        optimizer = {"step": np.zeros((), np.int32)}
-        checkpoints.save(step, variables=variables, optimizer=optimizer, meta={}, score=score)
+    return workdir, tiny_runs.make_run(config, workdir)
 
 
 def test_report_of_a_run_before_and_after_validation(folder):
@@ -66,8 +44,9 @@ def test_report_of_a_run_before_and_after_validation(folder):
     assert "Nothing was logged yet." in page
     assert page.count('class="query"') == 8
     assert page.count('class="map"') == 4
+    assert not any(title in page for title in ("<h2>Where", "<h2>Which"))  # of another network
 
-    _save(workdir, variables, step=4, score=1.0)
+    tiny_runs.save(workdir, variables, step=4, score=1.0)
     lines = [{"step": 2, "train/loss": 3.0}, {"step": 4, "val/t2i/rank1": 5.0}]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = evaluate.evaluate_run(workdir)
@@ -231,6 +210,8 @@ def _content(**changes):
         "panels": [],
         "queries": [],
         "word_maps": [],
+        "looks": None,
+        "phrases": None,
         "config": "{}",
     } | changes
 
@@ -260,7 +241,7 @@ def test_strings_are_escaped():
 def test_sections_without_content_are_left_out():
     page = report.render(**_content())
     assert "12.35" in page or "12.34" in page
-    assert "Words and parts" not in page
+    assert not any(title in page for title in ("Words and parts", "<h2>Where", "<h2>Which"))
     assert "ceiling" not in page
     assert "of step 7" not in page
     assert "The searches below are of step 9." in report.render(**_content(step=9))
