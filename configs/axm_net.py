@@ -82,6 +82,8 @@ def _model() -> ConfigDict:
     model.strip_network = "shared"  # or "separate"
     model.pooling = "max"  # of the part branch; or "average"
     model.feature_drop = "none"  # of the part branch: a "random" rectangle, or one strip, "part"
+    model.part_reduction = 16  # a strip's network narrows 512 channels to 32
+    model.nla_reduction = 2  # NLA embeds 512 channels in 256
     model.fc_layers = 0  # dense layers of every branch; 0: two for V_g, one for V_p and T
     model.feature_dim = 512
     model.word_dim = 300

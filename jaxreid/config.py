@@ -34,6 +34,8 @@ FREE_FIELDS = (
 # Fields that came after the first runs, with the value that means what those runs did.
 _LATER_FIELDS = {
     "augment.erase": 0.0,
+    "augment.erase_area": (0.02, 0.4),
+    "augment.erase_ratio": (0.3, 3.3),
     "augment.turn_words": False,
     "data.resize": "area",
     "data.sampling": "pairs",

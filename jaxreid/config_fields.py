@@ -62,6 +62,8 @@ def augmentation() -> ConfigDict:
     augment.light = 0.0  # change brightness by up to this share, colours by a third of it
     augment.shift = 0.0  # move images by up to this share of their height and width
     augment.erase = 0.0  # share of the images of which a rectangle is painted over
+    augment.erase_area = (0.02, 0.4)  # of the rectangle, as share of the image's, from and to
+    augment.erase_ratio = (0.3, 3.3)  # its height by its width, likewise
     augment.turn_words = False  # circular shift of every sentence
     return augment
 

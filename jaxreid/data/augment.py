@@ -24,6 +24,8 @@ def augment(
     shift: float = 0.0,
     light: float = 0.0,
     erase: float = 0.0,
+    erase_area: tuple[float, float] = (0.02, 0.4),
+    erase_ratio: tuple[float, float] = (0.3, 3.3),
 ) -> UInt8[Array, "B H W 3"]:
     """Changes images at random, each by draws of its own.
 
@@ -37,10 +39,18 @@ def augment(
       light: multiply the brightness of each image by up to 1 +- this, and that of each of its
         channels by up to a third of it more.
       erase: share of the images of which a rectangle is painted over, see `paint_over`.
+      erase_area: area of that rectangle, from and to, as share of the image's.
+      erase_ratio: its height by its width, from and to.
 
     Returns:
       [B, H, W, 3] uint8.
+
+    Raises:
+      ValueError: a share is no share, or a range no range.
     """
+    _check_shares(shift=shift, light=light, erase=erase)
+    _check_range("erase_area", erase_area, most=1.0)
+    _check_range("erase_ratio", erase_ratio, most=float("inf"))
     flip_key, shift_key, light_key = jax.random.split(key, 3)
     if flip:
         mirrored = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
@@ -51,31 +61,52 @@ def augment(
     if light:
         images = _relight(images, light_key, light)
     if erase:
-        images = paint_over(images, jax.random.fold_in(key, 2), erase)
+        erase_key = jax.random.fold_in(key, 2)
+        images = paint_over(images, erase_key, erase, erase_area, erase_ratio)
     return images
 
 
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"config.augment.{name} is {share}; it takes a share, from 0 to 1.")
+
+
+def _check_range(name: str, values: tuple[float, float], most: float) -> None:
+    if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
+        upper = f" up to {most:g}" if np.isfinite(most) else ""
+        raise ValueError(
+            f"config.augment.{name} is {tuple(values)}; it takes two positive numbers{upper}, the "
+            "smaller one first."
+        )
+
+
 def paint_over(
-    images: UInt8[Array, "B H W 3"], key: Key[Array, ""], share: float
+    images: UInt8[Array, "B H W 3"],
+    key: Key[Array, ""],
+    share: float,
+    area: tuple[float, float] = (0.02, 0.4),
+    ratio: tuple[float, float] = (0.3, 3.3),
 ) -> UInt8[Array, "B H W 3"]:
     """Random erasing: fills a rectangle of some images with the ImageNet mean.
 
-    Its area is 2 to 40% of the image's and its height 0.3 to 3.3 times its width; of ten drawn
-    rectangles the first that fits is taken, and none if none does.
+    Of ten drawn rectangles the first that fits is taken, and none if none does.
 
     Args:
       images: [B, H, W, 3] uint8.
       key: of the draw.
       share: of the images, between 0 and 1.
+      area: of the rectangle, from and to, as share of the image's.
+      ratio: its height by its width, from and to.
 
     Reference: Zhong et al., "Random erasing data augmentation", arXiv:1708.04896.
     """
     count, height, width, _ = images.shape
     chosen_key, area_key, ratio_key, top_key, left_key = jax.random.split(key, 5)
     tries = (count, _TRIES)
-    area = jax.random.uniform(area_key, tries, minval=0.02, maxval=0.4) * (height * width)
-    ratio = jax.random.uniform(ratio_key, tries, minval=0.3, maxval=3.3)
-    tall, wide = jnp.round(jnp.sqrt(area * ratio)), jnp.round(jnp.sqrt(area / ratio))
+    areas = jax.random.uniform(area_key, tries, minval=area[0], maxval=area[1]) * (height * width)
+    ratios = jax.random.uniform(ratio_key, tries, minval=ratio[0], maxval=ratio[1])
+    tall, wide = jnp.round(jnp.sqrt(areas * ratios)), jnp.round(jnp.sqrt(areas / ratios))
     fits = (tall < height) & (wide < width)
     first = jnp.argmax(fits, axis=1)[:, None]
     tall, wide = (jnp.take_along_axis(x, first, axis=1) for x in (tall, wide))

@@ -15,9 +15,6 @@ STRIP_NETWORKS = ("shared", "separate")
 POOLINGS = ("max", "average")
 FEATURE_DROPS = ("none", "random", "part")
 
-# A strip's network narrows 512 channels to 32, and NLA 512 to 256.
-_STRIP_REDUCTION = 16
-_NLA_REDUCTION = 2
 # Sides of the rectangle that feature drop blanks, as shares of the map.
 _DROP_HEIGHT, _DROP_WIDTH = 1 / 3, 1 / 2
 
@@ -55,6 +52,7 @@ class PartBranch(nn.Module):
       network: "shared" by the strips or "separate".
       pooling: "max" over the whole map (GMP) or "average" (GAP).
       feature_drop: in training "random" blanks a rectangle of the map, "part" one strip.
+      reduction: channels of the map for each hidden one of a strip's network.
       dtype: compute type.
     """
 
@@ -62,6 +60,7 @@ class PartBranch(nn.Module):
     network: str = "shared"
     pooling: str = "max"
     feature_drop: str = "none"
+    reduction: int = 16
     dtype: DType = jnp.float32
 
     @nn.compact
@@ -81,7 +80,7 @@ class PartBranch(nn.Module):
             )
         strips = x.reshape(batch, self.num_parts, -1, columns, width)
         pooled = jnp.mean(strips.astype(jnp.float32), (2, 3))
-        hidden = max(1, width // _STRIP_REDUCTION)
+        hidden = max(1, width // self.reduction)
         if self.network == "shared":
             scales = Gate(hidden, width, self.dtype, name="strip")(pooled)
         else:
@@ -129,9 +128,11 @@ class NonLocal(nn.Module):
     that the layer starts as the identity.
 
     Attributes:
+      reduction: channels of the input for each one that theta, phi and g have.
       dtype: compute type; the softmax is float32.
     """
 
+    reduction: int = 2
     dtype: DType = jnp.float32
 
     @nn.compact
@@ -142,7 +143,7 @@ class NonLocal(nn.Module):
         mask: Bool[Array, "B L"] | None = None,
     ) -> tuple[Float[Array, "B L C"], Float[Array, "B L L"]]:
         """Output, and the weight of position j for position i; a mask leaves positions out."""
-        inner = max(1, x.shape[-1] // _NLA_REDUCTION)
+        inner = max(1, x.shape[-1] // self.reduction)
 
         def dense(features: int, name: str) -> nn.Dense:
             return nn.Dense(features, dtype=self.dtype, kernel_init=dense_init, name=name)

@@ -42,6 +42,10 @@ from jaxreid.typing import DType
 
 # Layers of V_g, V_p and T that the paper proposes; Table 6 tries as many for all.
 _PROPOSED_LAYERS = {"global": 2, "part": 1, "text": 1}
+_POSITIVE = (
+    *("vocab_size", "blocks", "num_parts", "part_reduction", "nla_reduction"),
+    *("feature_dim", "word_dim", "max_tokens"),
+)
 _CHOICES = {
     "context": CONTEXTS,
     "strip_network": STRIP_NETWORKS,
@@ -67,6 +71,8 @@ class AXMNet(nn.Module):
       strip_network: "shared" by the strips or "separate".
       pooling: of the part branch, "max" or "average".
       feature_drop: "none", "random" (a rectangle) or "part" (a strip) of the part branch's map.
+      part_reduction: channels of the map for each hidden one of a strip's network.
+      nla_reduction: channels of the text for each one of NLA's embeddings.
       fc_layers: dense layers of every branch; 0: as proposed, two for V_g and one for the others.
       feature_dim: width of V_g, V_p and T.
       word_dim: width V of the word vectors.
@@ -90,6 +96,8 @@ class AXMNet(nn.Module):
     strip_network: str = "shared"
     pooling: str = "max"
     feature_drop: str = "none"
+    part_reduction: int = 16
+    nla_reduction: int = 2
     fc_layers: int = 0
     feature_dim: int = 512
     word_dim: int = 300
@@ -130,10 +138,15 @@ class AXMNet(nn.Module):
         }
         if self.part:
             self.part_branch = PartBranch(
-                self.num_parts, self.strip_network, self.pooling, self.feature_drop, self.dtype
+                self.num_parts,
+                self.strip_network,
+                self.pooling,
+                self.feature_drop,
+                self.part_reduction,
+                self.dtype,
             )
         if self.nla:
-            self.non_local = NonLocal(self.dtype)
+            self.non_local = NonLocal(self.nla_reduction, self.dtype)
         if self.num_classes > 0:
             self.classifier = Classifier(self.num_classes, self.dtype, initial_std=0.01)
 
@@ -294,8 +307,7 @@ def _check_fields(model: AXMNet) -> None:
             f"channels={tuple(model.channels)}: give the widths of the stem and of three stages, "
             "multiples of 4."
         )
-    numbers = "vocab_size", "blocks", "num_parts", "feature_dim", "word_dim", "max_tokens"
-    check_positive(model, numbers)
+    check_positive(model, _POSITIVE)
 
 
 def build(

@@ -29,7 +29,12 @@ def base():
                 "sampling": "pairs",
                 "word_vectors": "",
             },
-            "augment": {"erase": 0.0, "turn_words": False},
+            "augment": {
+                "erase": 0.0,
+                "erase_area": (0.02, 0.4),
+                "erase_ratio": (0.3, 3.3),
+                "turn_words": False,
+            },
             "eval": {"batch_size": 128, "draws": 10, "seed": 0},
             "stages": tuple(
                 ConfigDict(
@@ -202,7 +207,7 @@ def test_reads_back_equal(config, loaded):
 def test_a_run_from_before_a_field_was_added(config, tmp_path):
     later = {
         "data": ["resize", "test_name", "sampling", "word_vectors"],
-        "augment": ["erase", "turn_words"],
+        "augment": ["erase", "erase_area", "erase_ratio", "turn_words"],
         "eval": ["draws", "seed"],
     }
     content = json.loads(config_lib.to_json(config))

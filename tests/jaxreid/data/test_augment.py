@@ -114,6 +114,33 @@ def test_erasing_paints_one_rectangle_of_the_promised_size_and_shape():
     assert rows[:, -1].any()  # a rectangle may touch either edge
 
 
+def test_erasing_takes_other_sizes_and_shapes():
+    white = jnp.full((64, 32, 32, 3), 255, jnp.uint8)
+    out = augment(
+        white, jax.random.key(4), erase=1.0, erase_area=(0.0625, 0.0625), erase_ratio=(4.0, 4.0)
+    )
+    hole = painted(white, out)  # 64 pixels, four times as high as wide
+    assert set(hole.any(axis=2).sum(1)) == {16}
+    assert set(hole.any(axis=1).sum(1)) == {4}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("erase", 1.5),
+        ("shift", -0.1),
+        ("light", 2.0),
+        ("erase_area", (0.4, 0.02)),
+        ("erase_area", (0.0, 0.4)),
+        ("erase_area", (0.5, 1.5)),
+        ("erase_ratio", (-1.0, 3.3)),
+    ],
+)
+def test_fields_that_make_no_sense_are_named(images, field, value):
+    with pytest.raises(ValueError, match=f"config.augment.{field} is "):
+        augment(images, jax.random.key(0), **{field: value})
+
+
 def test_erasing_leaves_the_other_draws_as_they_are(images):
     plain = augment(images, jax.random.key(0), flip=True)
     erased = augment(images, jax.random.key(0), flip=True, erase=1.0)

@@ -48,6 +48,14 @@ def test_each_strip_is_scaled_by_its_own_mean(network, pooling):
     np.testing.assert_allclose(pooled, over, rtol=1e-4, atol=1e-5)
 
 
+def test_how_much_the_small_networks_narrow_is_a_field():
+    x = jnp.asarray(X)
+    branch = PartBranch(num_parts=3, reduction=4).init(jax.random.key(0), x, train=False)
+    assert branch["params"]["strip"]["fc1"]["kernel"].shape == (X.shape[-1], X.shape[-1] // 4)
+    layer = NonLocal(reduction=4).init(jax.random.key(0), x[:, :, 0], True)
+    assert layer["params"]["theta"]["kernel"].shape == (X.shape[-1], X.shape[-1] // 4)
+
+
 def test_strips_must_divide_the_rows():
     with pytest.raises(ValueError, match="num_parts=4 does not divide the 6 rows"):
         PartBranch(num_parts=4).init(jax.random.key(0), jnp.asarray(X), train=False)
