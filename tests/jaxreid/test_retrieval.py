@@ -54,3 +54,24 @@ def test_other_pixels_are_refused(run, images):
     for wrong in (images[:, :48], images.astype(np.float32) / 255, images[..., :1]):
         with pytest.raises(ValueError, match=r"takes uint8 RGB of shape \[N, 96, 32, 3\]"):
             run.embed_images(wrong)
+
+
+def test_other_outputs_come_in_blocks(run, images):
+    found = run.encoder.image_outputs(run.variables, images, "map", "part_map")
+    assert set(found) == {"map"}  # the network has no other
+    assert found["map"].dtype == np.float32
+    assert found["map"].shape[::3] == (20, 32)  # more images than go into one block of 16
+    alone = run.encoder.image_outputs(run.variables, images[17:18], "map", "part_map")
+    np.testing.assert_allclose(alone["map"], found["map"][17:18], atol=1e-5)
+    assert run.encoder.image_outputs(run.variables, images[:0], "map", "part_map") == {}
+
+
+def test_word_scores_of_captions_of_any_length(run):
+    sentences = ["a man", *["a woman"] * 16, "a man with a red coat and blue jeans"]
+    tokens, lengths, _ = run.vocabulary.encode(sentences, 40)
+    scores = run.encoder.word_scores(run.variables, tokens, lengths)
+    assert scores.shape == (18, 40, 6)
+    assert not scores[np.arange(40)[None] >= lengths[:, None]].any()
+    assert (scores[0, :2] > 0).all()
+    np.testing.assert_allclose(scores[2:17], scores[1:16], atol=1e-6)
+    assert run.encoder.caption_outputs(run.variables, tokens, lengths, "phrases") == {}
