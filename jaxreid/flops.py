@@ -7,6 +7,9 @@ Counted are matrix products and convolutions, two operations for each multiplica
 addition; all else is small beside them. What a convolution multiplies with padding counts, as is
 customary; the zeros that a dilated input inserts do not, so that the gradient of a strided
 convolution costs what the convolution does.
+
+Products element by element are not counted, and a network may write a depthwise convolution as a
+sum of them where that is quicker: `counted_form` gives the network whose convolutions are such.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 from jax.extend import core
 
@@ -36,6 +40,10 @@ _PEAKS = {
 }
 # Kinds that begin like a device of the table and are something else.
 _NOT_IN_TABLE = ("TPU v4 lite", "NVIDIA H100 NVL", "NVIDIA H200 NVL")
+
+# How a network is counted, by fields that it may have: without what rematerialisation computes
+# twice, and each convolution as one, see `models.layers.pointwise_as_dot`.
+_COUNTED_FORM: dict[str, Any] = {"remat": False, "pointwise": "conv"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +87,20 @@ def utilisation(work: float, seconds: float, device_kind: str, num_devices: int)
     """
     peak = peak_flops(device_kind)
     return None if peak is None else work / seconds / (peak * num_devices)
+
+
+def counted_form(model: nn.Module) -> nn.Module:
+    """Returns a network as its operations are counted, the same on every kind of device.
+
+    Args:
+      model: a network; how it is computed may depend on the device.
+
+    Returns:
+      The same network of the same parameters, without rematerialisation and with convolutions
+      where it would compute matrix products or shifted products in their place.
+    """
+    known = {field.name for field in dataclasses.fields(model)}
+    return model.clone(**{name: how for name, how in _COUNTED_FORM.items() if name in known})
 
 
 def count_flops(function: Callable[..., Any], *args: Any, **kwargs: Any) -> FlopCount:

@@ -7,22 +7,34 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreid import bench, cli
+from jaxreid import bench, cli, flops, step, train
 from jaxreid.bench import made_up, measure
 from tests.jaxreid import tiny
 
 CONFIG = "configs/ssan.py:cuhk_pedes,baseline,runlocal"
 
 
-@pytest.fixture(scope="module")
-def trained():
+SIZES = {"num_ids": 20, "vocab_size": 30}
+
+
+def _config():
+    """Two stages, of which the first trains little."""
     config = tiny.get_config("cuhk_pedes,baseline,runlocal")
     config.model.update({"width": 4, "global_dim": 8, "word_dim": 8, "remat": True})
     config.data.update({"max_tokens": 16, "length_templates": 1, "image_size": (32, 16)})
     config.data.feed = "device"
+    first = config.stages[0].copy_and_resolve_references()
+    first.update({"frozen": ("^(backbone|lstm|embedding)",), "rates": {}})
+    config.stages = (first, *config.stages)
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained():
+    config = _config()
     jax.config.update("jax_disable_most_optimizations", True)  # it need not run fast
     try:
-        return bench.bench_train(config, steps=3, num_ids=20, vocab_size=30)
+        return bench.bench_train(config, steps=3, **SIZES)
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
 
@@ -50,6 +62,27 @@ def test_training_says_what_was_measured_on_what(trained, tmp_path):
     table = trained.table()
     for word in ("pairs/s", "seconds a step", "compile", "host memory", "FLOP", "jaxlib", "20"):
         assert word in table
+
+
+def test_the_last_stage_is_measured_and_its_work_counted_once(trained):
+    config = _config()
+    config.model.remat = False
+    data = made_up.run_data(config, num_images=64, **SIZES)
+    trainer = train.make_trainer(config, data)
+
+    def work(stage, template):
+        optimizer = trainer.optimizer(stage)
+        state = step.abstract_state(config, trainer.model, optimizer, trainer.mesh)
+        batch = next(trainer.feed.batches(0, 1))[0]
+        jitted = trainer.train_step(stage, optimizer)
+        traced = jitted.trace(state, trainer.feed.resident, batch, template=template)
+        return flops.count_jaxpr(traced.jaxpr).total
+
+    compiled = trained.numbers["compile"][0]
+    first, last = (work(stage, compiled["template"]) for stage in trainer.stages)
+    assert compiled["flops"] == last > 2 * first
+    assert (trained.numbers["stage"], trained.numbers["stages"]) == (1, 2)
+    assert "1, the last of 2" in trained.table()
 
 
 def test_no_utilisation_where_the_peak_is_not_known(trained):

@@ -3,6 +3,7 @@
 import doctest
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxreid import flops, registry, step
+from jaxreid.models.axm_net import AXMNet
+from jaxreid.models.depthwise import DepthwiseConv
+from jaxreid.models.layers import Conv
 from jaxreid.models.lstm import BiLSTM
 from tests.jaxreid import tiny
 
@@ -71,6 +75,70 @@ def test_convolution_in_groups_and_its_gradients(strides, outputs, groups):
         found = flops.count_flops(jax.grad(loss, argnums=argnums), image, kernel).total
         # The sum's gradient needs no value of the convolution; JAX leaves it in the program.
         assert found == (1 + passes) * forward
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 3)])
+def test_depthwise_convolution_and_its_gradients(size):
+    """Each output sums over the window of its own channel; both gradients cost as much."""
+    height, width = size
+    image, kernel = _shape(2, 8, 6, 5), _shape(*size, 1, 5)
+    forward = 2 * (2 * 8 * 6 * 5) * height * width
+
+    def loss(image, kernel):
+        return _convolution(image, kernel, groups=5).sum()
+
+    gradient = jax.grad(loss, argnums=1)
+    assert flops.count_flops(loss, image, kernel).total == forward
+    assert flops.count_flops(jax.grad(loss), image, kernel).total == 2 * forward
+    assert flops.count_flops(gradient, image, kernel).total == 2 * forward
+    # JAX writes the kernel's gradient with the channels as groups of the batch.
+    assert "batch_group_count=5" in str(jax.make_jaxpr(gradient)(image, kernel))
+
+
+def test_groups_of_the_batch():
+    """Group g of the images meets the outputs of group g alone."""
+    found = flops.count_flops(
+        functools.partial(
+            jax.lax.conv_general_dilated,
+            window_strides=(1, 1),
+            padding="VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            batch_group_count=3,
+        ),
+        _shape(6, 5, 4, 7),
+        _shape(2, 2, 7, 9),
+    )
+    images, rows, columns = 6 // 3, 5 - 1, 4 - 1
+    assert found.total == 2 * (images * rows * columns * 9) * (2 * 2 * 7)
+
+
+class _Depthwise(nn.Module):
+    """A depthwise and a pointwise convolution, written as the device likes it."""
+
+    pointwise: str = "dot"
+    remat: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        convolution = nn.remat(DepthwiseConv) if self.remat else DepthwiseConv
+        x = convolution((3, 3), mode=self.pointwise, name="depthwise")(x)
+        return Conv(6, pointwise=self.pointwise, name="pointwise")(x)
+
+
+def test_a_network_counts_the_same_however_it_is_computed():
+    x = _shape(2, 8, 4, 5)
+    model = _Depthwise()
+    params = jax.eval_shape(model.init, jax.random.key(0), x)
+    one = 2 * (2 * 8 * 4) * 5 * (3 * 3 + 6)
+
+    def work(model):
+        return flops.count_flops(
+            jax.grad(lambda params, x: model.apply(params, x).sum(), argnums=(0, 1)), params, x
+        ).total
+
+    assert flops.counted_form(model) == _Depthwise("conv", remat=False)
+    assert work(model) < work(flops.counted_form(model)) == 3 * one
+    assert flops.counted_form(nn.Dense(3)) == nn.Dense(3)
 
 
 def test_gradient_of_two_layers():
@@ -140,6 +208,29 @@ def test_full_size_image_forward_is_that_of_resnet50():
     found = flops.count_flops(encode, variables, _shape(1, 384, 128, 3))
     assert found.total == pytest.approx(8.0e9, rel=0.02)
     assert found.notes == ()
+
+
+def test_training_axm_net_costs_three_times_its_forward_pass():
+    """But for the gradient of the images, which nobody asks for: one pass of the first layer."""
+    fields = {"channels": (8, 16, 16, 32), "blocks": 1, "num_parts": 3, "max_tokens": 12}
+    model = flops.counted_form(AXMNet(vocab_size=20, num_classes=5, **fields))
+    captions = jnp.ones((2, 1, 12), jnp.int32), jnp.full((2, 1), 12), jnp.ones((2, 1), bool)
+    batch = _shape(2, 48, 16, 3), *captions
+    init = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), *batch)
+
+    def loss(params, stats, *batch):
+        apply = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+        outputs, _ = apply({"params": params, "batch_stats": stats}, *batch)
+        return sum(outputs[side]["logits"][name].sum() for side, name in _LOGITS)
+
+    given = variables["params"], variables["batch_stats"], *batch
+    first = 2 * (2 * 24 * 8 * 8) * (7 * 7 * 3)
+    forward = flops.count_flops(loss, *given).total
+    assert flops.count_flops(jax.grad(loss), *given).total == 3 * forward - first
+
+
+_LOGITS = (("image", "global"), ("image", "part"), ("strong", "text"))
 
 
 @pytest.mark.parametrize(
