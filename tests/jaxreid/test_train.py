@@ -17,7 +17,7 @@ import pytest
 from jaxreid import checkpoint, retrieval, sharding, train
 from jaxreid import config as config_lib
 from jaxreid.logbook import read
-from tests.jaxreid import tiny
+from tests.jaxreid import stopping, tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -37,12 +37,7 @@ def _config(data_dir):
 
 
 def _variables(workdir, which="last"):
-    run = retrieval.load_run(workdir, which=which)
-    return {sharding.path_name(p): np.asarray(v) for p, v in _leaves(run.variables)}
-
-
-def _leaves(tree):
-    return jax.tree_util.tree_flatten_with_path(tree)[0]
+    return stopping.leaves_by_name(retrieval.load_run(workdir, which=which).variables)
 
 
 @pytest.fixture(scope="module")
@@ -89,32 +84,13 @@ def test_another_config_is_refused_and_named(finished):
         train.train(other, workdir)
 
 
-def test_a_run_stopped_between_epochs_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch):
-    config, workdir, _ = finished
+def test_a_run_stopped_between_epochs_goes_on_and_ends_the_same(finished, tmp_path):
+    _, workdir, _ = finished
     config = config_lib.load(workdir)
     config.checkpoint_every_steps = 3
-
-    class Stopped(Exception):
-        pass
-
-    save = checkpoint.Checkpoints.save
-
-    def save_and_stop(self, step, **items):
-        save(self, step, **items)
-        if step == 11 or step == 12:
-            self.wait()
-            raise Stopped
-
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", save_and_stop)
-    with pytest.raises(Stopped):
-        train.train(config, tmp_path)
-    monkeypatch.undo()
-    with checkpoint.Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.last == 12
+    stopping.train_until(config, tmp_path, 12)
     train.train(config, tmp_path)
-    expected, found = _variables(workdir), _variables(tmp_path)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    stopping.assert_same(_variables(tmp_path), _variables(workdir))
     steps = [line["step"] for line in read(tmp_path) if "train/loss" in line]
     assert steps == sorted(set(steps)), "no line is written twice"
 
@@ -165,10 +141,7 @@ def test_killed_at_a_random_step_a_run_ends_bit_for_bit_the_same(tiny_data_dir, 
     _finish(tmp_path / "config", tmp_path / "killed")
 
     expected, found = _variables(tmp_path / "whole"), _variables(tmp_path / "killed")
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        message = f"killed after step {until}: {name}"
-        np.testing.assert_array_equal(found[name], value, err_msg=message)
+    stopping.assert_same(found, expected, f"killed after step {until}: ")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(tiny_data_dir, tmp_path):
@@ -240,8 +213,7 @@ def _initial(config):
     model = train.registry.build_model(config, vocab_size=_rows(config), num_classes=16)
     # As training draws them: another compilation may round the last digit otherwise.
     state = train.init_state(config, model, optax.identity(), sharding.make_mesh(1))
-    variables = train.split_state(state)["variables"]
-    return {sharding.path_name(path): np.asarray(leaf) for path, leaf in _leaves(variables)}
+    return stopping.leaves_by_name(train.split_state(state)["variables"])
 
 
 def _rows(config):
@@ -268,6 +240,4 @@ def test_host_feeding_trains_the_same(finished, tmp_path):
     config = config_lib.load(workdir)
     config.data.feed = "host"
     train.train(config, tmp_path)
-    expected, found = _variables(workdir), _variables(tmp_path)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    stopping.assert_same(_variables(tmp_path), _variables(workdir))
