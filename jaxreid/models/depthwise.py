@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -58,12 +59,16 @@ def shifted_products(
 
 def _shifts(x: Array, height: int, width: int) -> list[Array]:
     """Returns x moved by each offset of an odd kernel, zeros coming in, in the kernel's order."""
-    padded = jnp.pad(x, ((0, 0), (height // 2,) * 2, (width // 2,) * 2, (0, 0)))
+    padded = _pad(x, height, width)
     return [
         padded[:, row : row + x.shape[1], column : column + x.shape[2]]
         for row in range(height)
         for column in range(width)
     ]
+
+
+def _pad(x: Array, height: int, width: int) -> Array:
+    return jnp.pad(x, ((0, 0), (height // 2,) * 2, (width // 2,) * 2, (0, 0)))
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -74,12 +79,39 @@ def _backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     # What a tap read from the left it gives back to the left: the kernel turned by 180 degrees.
     grad_x = shifted_products(grad, kernel[::-1, ::-1])
-    wide = grad.astype(jnp.float32)
-    taps = [
-        jnp.sum(shifted.astype(jnp.float32) * wide, (0, 1, 2))
-        for shifted in _shifts(x, *kernel.shape[:2])
-    ]
-    return grad_x, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
+    height, width, channels = kernel.shape
+    x, grad = x.astype(jnp.float32), grad.astype(jnp.float32)
+    taps = _products_by_rows(x, grad, height, width)
+    sums = [jnp.sum(tap.reshape(-1, channels), axis=0) for tap in taps]
+    return grad_x, jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _products_by_rows(x: Array, grad: Array, height: int, width: int) -> Sequence[Array]:
+    """Gradient of each tap [B, W * C], yet to be summed over images and columns.
+
+    All taps of one row of pixels at a time: what is added to stays in the processor's cache, and
+    whole rows, not single pixels, are multiplied at once. Reductions of nine shifted copies of the
+    images take two to three times as long.
+    """
+    count, rows, columns, channels = x.shape
+    padded = _pad(x, height, width).reshape(count, rows + height - 1, -1)
+    grad = grad.reshape(count, rows, -1)
+
+    def add_row(row: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+        of_row = _row(grad, row)
+        shifted = [
+            above[:, column * channels : (column + columns) * channels]
+            for above in (_row(padded, row + offset) for offset in range(height))
+            for column in range(width)
+        ]
+        return tuple(total + one * of_row for total, one in zip(sums, shifted, strict=True))
+
+    sums = (jnp.zeros_like(grad[:, 0]),) * (height * width)
+    return jax.lax.fori_loop(0, rows, add_row, sums) if rows > 1 else add_row(jnp.int32(0), sums)
+
+
+def _row(x: Array, row: Array | int) -> Array:
+    return jax.lax.dynamic_index_in_dim(x, row, axis=1, keepdims=False)
 
 
 shifted_products.defvjp(_forward, _backward)
