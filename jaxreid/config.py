@@ -44,6 +44,7 @@ _LATER_FIELDS = {
     "eval.draws": 10,
     "eval.seed": 0,
 }
+_LATER_FIELDS_OF_STAGE = {"validate_epochs": 1}
 
 # The least value of whole numbers, those of a stage below "stages".
 _AT_LEAST = {
@@ -59,7 +60,7 @@ _AT_LEAST = {
     "eval.draws": 1,
     "eval.seed": 0,
 }
-_AT_LEAST_OF_STAGE = {"epochs": 1, "max_steps": 0}
+_AT_LEAST_OF_STAGE = {"epochs": 1, "max_steps": 0, "validate_epochs": 1}
 
 Change = Callable[[ConfigDict], None]
 
@@ -224,6 +225,8 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
         section, field = name.split(".")
         if isinstance(content.get(section), dict):
             content[section].setdefault(field, value)
+    for stage in content.get("stages", ()):
+        stage.update({**_LATER_FIELDS_OF_STAGE, **stage})
     return ConfigDict(_tuples(content))
 
 

@@ -309,7 +309,7 @@ def _run_stage(
                 progress.report(step, means, logbook)
                 window = []
         score = None
-        if _ends_epoch(trainer, stage, step):
+        if _is_validated(trainer, stage, step):
             score = _validate(trainer, state, logbook, step)
         meta = {
             "stage": stage.index,
@@ -332,6 +332,11 @@ def _stops(trainer: Trainer, stage: Stage, step: int) -> list[int]:
 
 def _ends_epoch(trainer: Trainer, stage: Stage, step: int) -> bool:
     return step == stage.stop or (step - stage.first) % trainer.steps_per_epoch == 0
+
+
+def _is_validated(trainer: Trainer, stage: Stage, step: int) -> bool:
+    every = stage.config["validate_epochs"] * trainer.steps_per_epoch
+    return step == stage.stop or (step - stage.first) % every == 0
 
 
 def _mean_scalars(

@@ -41,6 +41,7 @@ def base():
                     {
                         "epochs": epochs,
                         "max_steps": 0,
+                        "validate_epochs": 1,
                         "decay_epochs": (20, 40),
                         "rates": {"^backbone/": 0.1},
                         "frozen": (),
@@ -214,6 +215,8 @@ def test_a_run_from_before_a_field_was_added(config, tmp_path):
     for section, fields in later.items():
         for field in fields:
             del content[section][field]
+    for stage in content["stages"]:
+        del stage["validate_epochs"]
     (tmp_path / "config.json").write_text(json.dumps(content))
     assert config_lib.load(tmp_path) == config
     # What somebody's own config has no room for is not put there.

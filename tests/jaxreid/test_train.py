@@ -69,6 +69,17 @@ def test_a_run_leaves_all_that_search_needs(finished):
     assert list((workdir / "tensorboard").iterdir())
 
 
+def test_validation_every_other_epoch_changes_nothing_else(finished, tmp_path):
+    _, workdir, _ = finished
+    config = config_lib.load(workdir)
+    config.stages[0].update({"epochs": 3, "validate_epochs": 2})
+    assert train.train(config, tmp_path)["step"] == 24
+    lines = read(tmp_path)
+    assert [line["step"] for line in lines if "val/t2i/rank1" in line] == [16, 24]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line][:8]
+    assert losses == [line["train/loss"] for line in read(workdir) if "train/loss" in line]
+
+
 def test_the_same_command_again_says_that_the_run_is_finished(finished):
     config, workdir, done = finished
     again = train.train(config, workdir)
