@@ -65,7 +65,7 @@ def init_state(
     # bits in half of it.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 1} if on_cpu else None
-    return jax.jit(init, out_shardings=places, compiler_options=options)()
+    return jax.jit(init, out_shardings=places, compiler_options=options)(config.seed)
 
 
 def abstract_state(
@@ -80,12 +80,20 @@ def abstract_state(
     )
 
 
-def init_variables(config: ConfigDict, model: nn.Module) -> PyTree:
-    """Draws ``params`` and ``batch_stats`` of a network from the config's seed."""
+def init_variables(
+    config: ConfigDict, model: nn.Module, seed: int | jax.Array | None = None
+) -> PyTree:
+    """Draws ``params`` and ``batch_stats`` of a network.
+
+    Args:
+      config: ``seed``, ``data.image_size``, ``data.captions_per_pair``, ``dtype``.
+      model: the network.
+      seed: None for the config's; a traced one makes one program of all seeds.
+    """
     height, width = config.data.image_size
     slots = config.data.captions_per_pair
     return model.init(
-        jax.random.key(config.seed),
+        jax.random.key(config.seed if seed is None else seed),
         jnp.zeros((1, height, width, 3), jnp.dtype(config.dtype)),
         jnp.zeros((1, slots, 2), jnp.int32),
         jnp.ones((1, slots), jnp.int32),
@@ -95,9 +103,12 @@ def init_variables(config: ConfigDict, model: nn.Module) -> PyTree:
 
 
 def _init(
-    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+    config: ConfigDict,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    seed: int | jax.Array | None = None,
 ) -> TrainState:
-    variables = init_variables(config, model)
+    variables = init_variables(config, model, seed)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -144,7 +155,7 @@ def make_train_step(
     """Compiles the step of a stage.
 
     Args:
-      config: ``seed``, ``augment``, ``data.mean``, ``data.std``, ``dtype``.
+      config: ``augment``, ``data.mean``, ``data.std``, ``dtype``.
       model: the network.
       objective: (outputs, labels, valid, rng, epoch) -> (loss, parts).
       optimizer: of the stage.
@@ -165,7 +176,7 @@ def make_train_step(
         *,
         template: RowTemplate | None,
     ) -> tuple[TrainState, Scalars]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(resident["seed"]), state.step)
         augment_key, dropout_key, objective_key = jax.random.split(key, 3)
         data = _augmented(config, feed.gather(resident, batch), augment_key)
 

@@ -35,7 +35,7 @@ class Feed:
 
     Attributes:
       kind: ``device`` or ``host``.
-      resident: arrays that live on every device during the run.
+      resident: arrays that live on every device during the run, and the seed of the step's draws.
       sampler: which pairs a step sees.
       tokens_lengths: [M] tokens of each caption, kept on the host.
     """
@@ -106,6 +106,7 @@ def make_feed(
     if kind == "auto":
         kind = _choose(split.images.nbytes, replicated)
     host_arrays = {"tokens": tokens, "lengths": lengths, "labels": split.labels}
+    host_arrays["seed"] = np.asarray(sampler.seed, np.uint32)  # an array: any seed is one program
     if kind == "device":
         host_arrays["images"] = split.images
     resident = {key: _put(value, replicated) for key, value in host_arrays.items()}

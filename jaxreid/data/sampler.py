@@ -9,6 +9,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Int
 
+_LARGEST_SEED = 2**31 - 1  # it also goes to the devices, as 32 bits
+
 # Names of the random streams: two draws of one seed never share a stream.
 _ORDER, _WEAK, _CAPTION = 1, 2, 3
 
@@ -40,13 +42,13 @@ class _Stream:
     def __init__(self, count: int, *, batch_size: int, seed: int) -> None:
         if batch_size < 1:
             raise ValueError(f"config.batch_size is {batch_size}; it takes 1 or more.")
-        if seed < 0:
-            raise ValueError(f"config.seed is {seed}; it takes 0 or more.")
+        if not 0 <= seed <= _LARGEST_SEED:
+            raise ValueError(f"config.seed is {seed}; it takes 0 to {_LARGEST_SEED}.")
         if not count:
             raise ValueError("the training split has no caption; training needs at least one.")
         self.batch_size = batch_size
         self._count = count
-        self._seed = seed
+        self.seed = seed
 
     @property
     def steps_per_epoch(self) -> int:
@@ -64,7 +66,7 @@ class _Stream:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - samplers live as long as their run
     def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, _ORDER, epoch]).permutation(self._count)
+        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._count)
 
 
 class ImageSampler(_Stream):
@@ -89,7 +91,7 @@ class ImageSampler(_Stream):
     def __call__(self, step: int) -> Indices:
         """Returns the batch of a step (0, 1, ...)."""
         place = self._draw(step)
-        draw = np.random.default_rng([self._seed, _CAPTION, step]).random(self.batch_size)
+        draw = np.random.default_rng([self.seed, _CAPTION, step]).random(self.batch_size)
         which = (draw * self._captions[place]).astype(np.int64)
         caption = self._by_image[self._start[place] + which].astype(np.int32)[:, None]
         image = self._images[place].astype(np.int32)
@@ -155,7 +157,7 @@ class PairSampler(_Stream):
 
     def _draw_weak(self, step: int, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         others = self._label_count[pair] - self._image_count[pair]
-        draw = np.random.default_rng([self._seed, _WEAK, step]).random(len(pair))
+        draw = np.random.default_rng([self.seed, _WEAK, step]).random(len(pair))
         place = self._label_start[pair] + (draw * others).astype(np.int64)
         place += np.where(place >= self._image_start[pair], self._image_count[pair], 0)
         has_weak = others > 0

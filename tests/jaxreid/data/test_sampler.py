@@ -135,7 +135,8 @@ def test_far_into_a_long_run():
     [
         ({"batch_size": 0}, r"config\.batch_size is 0; it takes 1 or more"),
         ({"captions_per_pair": 3}, r"config\.data\.captions_per_pair is 3; it takes 1 or 2"),
-        ({"seed": -1}, r"config\.seed is -1; it takes 0 or more"),
+        ({"seed": -1}, r"config\.seed is -1; it takes 0 to 2147483647\."),
+        ({"seed": 2**31}, r"config\.seed is 2147483648; it takes 0 to 2147483647\."),
         ({"order": np.array([], int)}, "has no caption"),
     ],
 )
