@@ -52,6 +52,12 @@ def shifted_products(
     x: Float[Array, "B H W C"], kernel: Float[Array, "h w C"]
 ) -> Float[Array, "B H W C"]:
     """Depthwise convolution as a sum of shifted products, one for each tap of the kernel."""
+    return _sum_shifted(x, kernel)
+
+
+# A network has dozens of these of few shapes: compiled functions are traced once a shape.
+@jax.jit
+def _sum_shifted(x: Array, kernel: Array) -> Array:
     height, width = kernel.shape[:2]
     taps = zip(_shifts(x, height, width), kernel.reshape(-1, 1, 1, 1, kernel.shape[2]), strict=True)
     return functools.reduce(jnp.add, (shifted * tap for shifted, tap in taps))
@@ -72,13 +78,14 @@ def _pad(x: Array, height: int, width: int) -> Array:
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return shifted_products(x, kernel), (x, kernel)
+    return _sum_shifted(x, kernel), (x, kernel)
 
 
+@jax.jit
 def _backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     # What a tap read from the left it gives back to the left: the kernel turned by 180 degrees.
-    grad_x = shifted_products(grad, kernel[::-1, ::-1])
+    grad_x = _sum_shifted(grad, kernel[::-1, ::-1])
     height, width, channels = kernel.shape
     x, grad = x.astype(jnp.float32), grad.astype(jnp.float32)
     taps = _products_by_rows(x, grad, height, width)
