@@ -81,6 +81,6 @@ def stage() -> ConfigDict:
     stage.weight_decay = 0.0  # sgd only
     stage.rates = ConfigDict()  # pattern of parameters -> factor on the rate
     stage.frozen = ()  # patterns of parameters that keep their value, and their statistics
-    stage.validate_epochs = 1  # validate after every so many epochs, and at the stage's end
+    stage.validate_epochs = 1  # validate and save after so many epochs each, and at the end
     stage.objective = ConfigDict()  # fields of config.objective that differ in this stage
     return stage

@@ -322,16 +322,12 @@ def _run_stage(
 
 
 def _stops(trainer: Trainer, stage: Stage, step: int) -> list[int]:
-    """Steps of a stage at which to save: ends of epochs, the end, and every N steps if asked."""
+    """Steps of a stage at which to save: where it validates, and every N steps if asked."""
     every = trainer.config.checkpoint_every_steps
-    stops = [s for s in range(step + 1, stage.stop + 1) if _ends_epoch(trainer, stage, s)]
+    stops = [s for s in range(step + 1, stage.stop + 1) if _is_validated(trainer, stage, s)]
     if every:
         stops += [s for s in range(step + 1, stage.stop) if s % every == 0]
     return sorted(set(stops))
-
-
-def _ends_epoch(trainer: Trainer, stage: Stage, step: int) -> bool:
-    return step == stage.stop or (step - stage.first) % trainer.steps_per_epoch == 0
 
 
 def _is_validated(trainer: Trainer, stage: Stage, step: int) -> bool:
