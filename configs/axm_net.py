@@ -204,7 +204,7 @@ def _quickstart(config: ConfigDict) -> None:
         stage.optimizer, stage.learning_rate, stage.weight_decay = "adam", rate, 0.0
         stage.rates = ConfigDict()
     for stage, epochs in zip(config.stages, (5, 4, 2), strict=True):
-        stage.validate_epochs = epochs  # which takes as long as half an epoch
+        stage.validate_epochs = epochs  # epochs are short here
 
 
 def _train_vision_first(config: ConfigDict, *, epochs: int) -> None:

@@ -225,8 +225,10 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
         section, field = name.split(".")
         if isinstance(content.get(section), dict):
             content[section].setdefault(field, value)
-    for stage in content.get("stages", ()):
-        stage.update({**_LATER_FIELDS_OF_STAGE, **stage})
+    stages = content.get("stages")
+    for stage in stages if isinstance(stages, list) else ():
+        if isinstance(stage, dict):
+            stage.update({**_LATER_FIELDS_OF_STAGE, **stage})
     return ConfigDict(_tuples(content))
 
 

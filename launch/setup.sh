@@ -57,6 +57,6 @@ set_up() {
     echo "$wanted" >"$ROOT/.venv/installed"
   fi
   export PATH="$ROOT/.venv/bin:$PATH"
-  # On a CPU each step takes its working memory anew; in large pages that costs a fifth of it less.
+  # On a CPU each step takes its working memory anew; large pages make that cheaper.
   export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 }

@@ -97,8 +97,8 @@ def _products_by_rows(x: Array, grad: Array, height: int, width: int) -> Sequenc
     """Gradient of each tap [B, W * C], yet to be summed over images and columns.
 
     All taps of one row of pixels at a time: what is added to stays in the processor's cache, and
-    whole rows, not single pixels, are multiplied at once. Reductions of nine shifted copies of the
-    images take two to three times as long.
+    whole rows, not single pixels, are multiplied at once, which reductions of nine shifted copies
+    of the images do not.
     """
     count, rows, columns, channels = x.shape
     padded = _pad(x, height, width).reshape(count, rows + height - 1, -1)

@@ -220,8 +220,9 @@ def test_a_run_from_before_a_field_was_added(config, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(content))
     assert config_lib.load(tmp_path) == config
     # What somebody's own config has no room for is not put there.
-    (tmp_path / "config.json").write_text('{"seed": 0, "eval": 3}')
-    assert config_lib.load(tmp_path).to_dict() == {"seed": 0, "eval": 3}
+    for strange in ({"seed": 0, "eval": 3}, {"stages": 3}, {"stages": (1, "x")}):
+        (tmp_path / "config.json").write_text(json.dumps(strange))
+        assert config_lib.load(tmp_path).to_dict() == strange
 
 
 def test_reads_back_with_the_same_types(loaded):
