@@ -16,8 +16,8 @@ STEPS = 3  # of each stage
 BORDERS = (STEPS, 2 * STEPS)
 END = 3 * STEPS
 
-# Weight decay moves each kernel that is not frozen, and a batch each running statistic; the bias of
-# a unit that is never active may stay where it is.
+# Weight decay, which this config has, moves each kernel that is not frozen, and a batch each running
+# statistic; the bias of a unit that is never active may stay where it is.
 MOVES = "/(kernel|mean|var)$"
 VISION = r"variables/(params/(vision|context\d+)|batch_stats/vision)/"
 TEXT = "variables/(params/(text|embedding|fc_text|non_local)|batch_stats/(text|fc_text|non_local))/"
@@ -45,6 +45,8 @@ def config(tiny_data_dir):
     config.log_every_steps = 1
     for stage in config.stages:
         stage.max_steps = STEPS
+        # The paper's, since Adam would leave a gate alone whose one unit is never active.
+        stage.optimizer, stage.learning_rate, stage.weight_decay = "sgd", 0.01, 5e-4
     return config
 
 
