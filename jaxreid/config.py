@@ -43,6 +43,8 @@ _LATER_FIELDS = {
     "data.word_vectors": "",
     "eval.draws": 10,
     "eval.seed": 0,
+    "pretrained": "",
+    "pretrained_sha256": "",
 }
 _LATER_FIELDS_OF_STAGE = {"validate_epochs": 1}
 
@@ -222,9 +224,10 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no fields; restore it from a copy.")
     for name, value in _LATER_FIELDS.items():
-        section, field = name.split(".")
-        if isinstance(content.get(section), dict):
-            content[section].setdefault(field, value)
+        section, _, field = name.rpartition(".")
+        inside = content.get(section) if section else content
+        if isinstance(inside, dict):
+            inside.setdefault(field, value)
     stages = content.get("stages")
     for stage in stages if isinstance(stages, list) else ():
         if isinstance(stage, dict):

@@ -16,6 +16,8 @@ def run() -> ConfigDict:
     config.log_every_steps = 50
     config.checkpoint_every_steps = 0  # besides the end of each epoch; 0: not
     config.init_from = ""  # folder of a run to start from: words and identities matched by name
+    config.pretrained = ""  # ImageNet weights of the image backbone: path, hf://..., gs://...
+    config.pretrained_sha256 = ""  # what that file's SHA-256 must be; empty: what its name says
     config.runlocal = False  # set by the variant of this name
 
     config.mesh = ConfigDict()

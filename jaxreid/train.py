@@ -26,6 +26,7 @@ from jaxreid import (
     freezing,
     memory,
     optimizers,
+    pretrained,
     registry,
     retrieval,
     runs,
@@ -243,8 +244,10 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
         if start and checkpoints.meta(start)["finished"]:
             logging.info("the run in %s is finished (step %d)", workdir, start)
             return {"finished": True, "step": start, "best_step": checkpoints.best}
+        if not start:
+            pretrained.check(config)
         trainer = make_trainer(config, runs.load_run_data(config, workdir))
-        state, stage_index = _first_state(trainer, checkpoints)
+        state, stage_index = _first_state(trainer, checkpoints, workdir)
         logbook = Logbook(workdir, step=start)
         try:
             for stage in trainer.stages[stage_index:]:
@@ -255,7 +258,9 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
         return {"finished": False, "step": int(state.step), "best_step": checkpoints.best}
 
 
-def _first_state(trainer: Trainer, checkpoints: checkpoint.Checkpoints) -> tuple[TrainState, int]:
+def _first_state(
+    trainer: Trainer, checkpoints: checkpoint.Checkpoints, workdir: str | os.PathLike[str]
+) -> tuple[TrainState, int]:
     """Returns the state to begin or to go on with, and the stage its optimiser belongs to."""
     step = checkpoints.last
     stage = trainer.stages[0 if step is None else checkpoints.meta(step)["stage"]]
@@ -264,12 +269,21 @@ def _first_state(trainer: Trainer, checkpoints: checkpoint.Checkpoints) -> tuple
         state = init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
         memory.give_back()
         clu.parameter_overview.log_parameter_overview(state.params, include_stats=False)
-        started = transfer.start_from(trainer.config, trainer.data, split_state(state)["variables"])
-        return state.replace(**transfer.with_word_vectors(started, trainer.data.word_vectors)), 0
+        return state.replace(**_initial_variables(trainer, state, workdir)), 0
     like = abstract_state(trainer.config, trainer.model, optimizer, trainer.mesh)
     variables, rest = checkpoints.restore(step, **split_state(like))
     logging.info("going on at step %d of %d", step, trainer.stages[-1].stop)
     return TrainState(**variables, **rest), stage.index
+
+
+def _initial_variables(
+    trainer: Trainer, state: TrainState, workdir: str | os.PathLike[str]
+) -> PyTree:
+    """What training starts with: random values, and what other weights there are in their place."""
+    config, variables = trainer.config, split_state(state)["variables"]
+    variables = pretrained.start_from_file(config, trainer.model, variables, workdir)
+    variables = transfer.start_from(config, trainer.data, variables)
+    return transfer.with_word_vectors(variables, trainer.data.word_vectors)
 
 
 def _run_stage(

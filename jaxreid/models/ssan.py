@@ -84,7 +84,7 @@ class SSAN(nn.Module):
     def setup(self) -> None:
         """Make the parts."""
         _check_choices(self)
-        self.image_net = self._make_backbone()
+        self.image_net = self.image_backbone(name="backbone")
         rate = self.dropout
         if rate is None:
             rate = RELEASED_DROPOUT if self.formulation == "released" else 0.0
@@ -120,10 +120,11 @@ class SSAN(nn.Module):
         present = (True, self.part, self.part and self.relation != "none")
         return tuple(name for name, there in zip(BRANCHES, present, strict=True) if there)
 
-    def _make_backbone(self) -> ResNet | VGG:
+    def image_backbone(self, **place: Any) -> ResNet | VGG:
+        """Makes the network for images; ``place`` says under which name or parent."""
         sizes = {"stage_sizes": tuple(self.stage_sizes)} if self.stage_sizes else {}
         common: dict[str, Any] = {**sizes, "width": self.width, "dtype": self.dtype}
-        common |= {"remat": self.remat, "name": "backbone"}
+        common |= {"remat": self.remat, **place}
         if self.backbone == "vgg":
             return VGG(**common)
         return ResNet(
