@@ -139,6 +139,8 @@ class Checkpoints:
         if which not in WHICH:
             raise ValueError(f"--checkpoint is {which!r}; it takes one of {', '.join(WHICH)}.")
         step = self.best if which == "best" else self.last
+        if step is None and self.last is not None and self.meta(self.last).get("finished"):
+            step = self.last  # never validated, such as weights of another program
         if step is None:
             raise ValueError(
                 f"{self.directory} has no {which!r} checkpoint yet: the run was stopped before its "

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import logging as python_logging
 import os
-import pathlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
-from ml_collections.config_flags import config_path
 
+from jaxreid import cli_config
 from jaxreid import config as config_lib
 
 if TYPE_CHECKING:
     from jaxreid import bench
 
-_OVERRIDE = "--config."
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    tuple: "a tuple",
-    ConfigDict: "a value for each of its fields by itself",
-}
 _CONFIG_HELP = "configs/FILE.py:PRESET[,VARIANT ...]; change fields by --config.FIELD=VALUE"
+
+_AGAINST_HELP = "measure PyTorch's side of tests/reference, too, in turn with ours"
 
 _MOVED_HELP = (
     f"for a run that was moved: --config.FIELD=VALUE, any of {', '.join(config_lib.FREE_FIELDS)}"
@@ -48,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       0, or 1 after an error that was explained.
     """
     arguments, rest = _parser().parse_known_args(argv)
-    overrides = _overrides(rest)
+    overrides = cli_config.split(rest)
     if overrides is None or (overrides and arguments.run in _WITHOUT_CONFIG):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.overrides = overrides
@@ -63,22 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"jaxreid {arguments.command}: error: {error}", file=sys.stderr)
         return 1
-
-
-def _overrides(words: Sequence[str]) -> dict[str, list[str]] | None:
-    """Words ``--config.FIELD=VALUE`` or ``--config.FIELD VALUE`` by field; None if one is not."""
-    options: list[str] = []
-    for word in words:
-        if options and "=" not in options[-1] and not word.startswith("--"):
-            options[-1] += f"={word}"
-        else:
-            options.append(word)
-    found: dict[str, list[str]] = {}
-    for option in options:
-        if not option.startswith(_OVERRIDE):
-            return None
-        found.setdefault(option.removeprefix(_OVERRIDE).split("=")[0], []).append(option)
-    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,6 +99,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.epilog = _MOVED_HELP
 
+    sub = command("convert", _convert, "weights of torch origin into a run, or another format")
+    sub.add_argument("weights", metavar="WEIGHTS", help="path, hf://OWNER/REPO/FILE or gs://...")
+    sub.add_argument("--to", default="", metavar="FILE", help="the same tensors as .safetensors")
+    sub.add_argument("--workdir", default="", help="folder of a run to make of a whole network")
+    sub.add_argument("--config", default="", metavar="FILE:PRESET", help=_CONFIG_HELP)
+    sub.add_argument(
+        "--vocabulary",
+        default="",
+        metavar="FILE",
+        help="its words: vocabulary.json, reid_raw.json, ind2word.pkl, or one word a line",
+    )
+
+    sub = command("export", _export, "a run for other programs")
+    sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.add_argument("--to", required=True, choices=_EXPORTS, help="for which")
+    sub.add_argument("--out", required=True, metavar="PATH", help="file (torch) or folder to write")
+    sub.add_argument("--checkpoint", default="best", help="best (by validation) or last")
+    sub.add_argument(
+        "--backbone", action="store_true", help="torch: the image backbone alone, by its own names"
+    )
+
     sub = command("doctor", _doctor, "examine a folder of image files before a dataset is built")
     sub.add_argument("name", metavar="NAME", help="dataset that it should hold, or NAME/CONFIG")
     sub.add_argument("--manual_dir", required=True, metavar="DIR", help="the folder")
@@ -162,6 +158,16 @@ def _add_benches(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--steps", type=int, default=0, help="timed steps; 0: as suits the device")
     sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
+    sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
+
+    sub = bench("embed", _bench_embed, "the encoders of a preset, on made-up data")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=_CONFIG_HELP)
+    sub.add_argument("--batch_size", type=int, help="images or captions; the config's by default")
+    sub.add_argument("--images", type=int, default=0, help="images to embed; 0: 4 batches")
+    sub.add_argument("--captions", type=int, default=0, help="captions to embed; 0: 16 batches")
+    sub.add_argument("--repeats", type=int, default=3, help="timed passes")
+    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
+    sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
 
     sub = bench("eval", _bench_eval, "retrieval metrics, on random embeddings")
     sub.add_argument("--queries", type=int, default=6156, help="captions")
@@ -212,65 +218,10 @@ def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
     return record.levelno >= python_logging.WARNING and not expected
 
 
-def _load_config(value: str, overrides: Mapping[str, Sequence[str]]) -> ConfigDict:
-    """Reads ``FILE:PRESET`` and applies ``--config.field=value``."""
-    path, *preset = value.split(":", 1)
-    if not pathlib.Path(path).is_file():
-        raise ValueError(
-            f"--config {value!r}: there is no file {path!r}. Give a path to a file that defines "
-            "get_config(), such as configs/ssan.py:quickstart."
-        )
-    spec = importlib.util.spec_from_file_location("jaxreid_run_config", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"--config {value!r}: {path!r} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"--config {value!r}: {path!r} does not define get_config().")
-    config = module.get_config(*preset)
-    config.lock()
-    try:
-        _override(config, overrides)
-        config_lib.check(config)
-    except ValueError as error:
-        raise ValueError(
-            f"{error} Each field has a comment in {path} or in jaxreid/config_fields.py."
-        ) from error
-    return config
-
-
-def _override(config: ConfigDict, overrides: Mapping[str, Sequence[str]]) -> None:
-    """Applies ``--config.field=value``, by field; what a value may be, its type in config says."""
-    for name, words in overrides.items():
-        config_lib.check_field(config, name)
-        values = flags.FlagValues()
-        argv = ["jaxreid", *words]
-        try:
-            config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-            values(argv)
-        except (flags.Error, ValueError, TypeError, IndexError) as error:
-            _, equals, given = words[-1].partition("=")
-            default = config_path.get_value(name, config)
-            kind = config_path.get_type(name, config)
-            raise ValueError(
-                f"config.{name} is {repr(given) if equals else 'given no value'}; it takes "
-                + _KINDS.get(kind, f"a {kind.__name__}")
-                + ("." if kind is ConfigDict or default is None else f", for example {default!r}.")
-            ) from error
-
-
-def _free_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fields of a trained run's config that a command overrides."""
-    config = config_lib.load(arguments.workdir)
-    config_lib.check_free(arguments.overrides)
-    _override(config, arguments.overrides)
-    return {name: config_path.get_value(name, config) for name in arguments.overrides}
-
-
 def _train(arguments: argparse.Namespace) -> None:
     from jaxreid import train
 
-    config = _load_config(arguments.config, arguments.overrides)
+    config = cli_config.load(arguments.config, arguments.overrides)
     done = train.train(config, arguments.workdir)
     state = "was finished already" if done["finished"] else "is finished"
     print(f"The run in {arguments.workdir} {state}: {done['step']} steps.")
@@ -287,7 +238,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         checkpoint=arguments.checkpoint,
         per_query=arguments.per_query,
-        overrides=_free_values(arguments),
+        overrides=cli_config.free_values(arguments.workdir, arguments.overrides),
     )
     print(tables.of_result(result))
 
@@ -296,9 +247,49 @@ def _report(arguments: argparse.Namespace) -> None:
     from jaxreid import report
 
     path = report.write_report(
-        arguments.workdir, beside=arguments.beside, overrides=_free_values(arguments)
+        arguments.workdir,
+        beside=arguments.beside,
+        overrides=cli_config.free_values(arguments.workdir, arguments.overrides),
     )
     print(f"Wrote {path}")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from jaxreid import convert
+
+    if bool(arguments.to) == bool(arguments.workdir):
+        raise ValueError(
+            "give one of --to FILE.safetensors (the same tensors in another format) and --workdir "
+            "DIR (a run, with --config and --vocabulary)."
+        )
+    if arguments.to:
+        file, sha256, count = convert.convert_file(arguments.weights, arguments.to)
+        print(f"Wrote {count} tensors to {file}. SHA-256 of {arguments.weights}: {sha256}")
+        return
+    if not arguments.config or not arguments.vocabulary:
+        raise ValueError(
+            "--workdir takes --config FILE:PRESET, the network that the weights belong to, and "
+            "--vocabulary FILE, the words of its table."
+        )
+    config = cli_config.load(arguments.config, arguments.overrides)
+    found = convert.convert_run(
+        arguments.weights, config, arguments.workdir, vocabulary=arguments.vocabulary
+    )
+    print(f"{found.source}, SHA-256 {found.sha256}:\n  {found.report}")
+    print(f"{found.num_words:,} words, {found.num_classes:,} identities. Next:")
+    print(f"  jaxreid evaluate --workdir {shlex.quote(arguments.workdir)}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from jaxreid import convert
+
+    file, count = convert.export_torch(
+        arguments.workdir,
+        arguments.out,
+        which=arguments.checkpoint,
+        backbone=arguments.backbone,
+    )
+    print(f"Wrote {count} tensors to {file}")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -338,11 +329,23 @@ def _data(arguments: argparse.Namespace) -> None:
 def _bench_train(arguments: argparse.Namespace) -> None:
     from jaxreid import bench
 
-    config = _load_config(arguments.config, arguments.overrides)
+    config = cli_config.load(arguments.config, arguments.overrides)
     if arguments.batch_size is not None:
         config.batch_size = arguments.batch_size
-    sizes = {name: getattr(arguments, name) for name in ("steps", "num_ids", "vocab_size")}
-    _show(bench.bench_train(config, **sizes), arguments.json)
+    names = ("steps", "num_ids", "vocab_size", "against")
+    options = {name: getattr(arguments, name) for name in names}
+    _show(bench.bench_train(config, **options), arguments.json)
+
+
+def _bench_embed(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    if arguments.batch_size is not None:
+        config.eval.batch_size = arguments.batch_size
+    names = ("images", "captions", "repeats", "vocab_size", "against")
+    options = {name: getattr(arguments, name) for name in names}
+    _show(bench.bench_embed(config, **options), arguments.json)
 
 
 def _bench_eval(arguments: argparse.Namespace) -> None:
@@ -368,7 +371,8 @@ def _bench_build(arguments: argparse.Namespace) -> None:
     _show(bench.bench_build(**{name: getattr(arguments, name) for name in names}), arguments.json)
 
 
-_WITHOUT_CONFIG = (_bench_build, _bench_eval, _bench_input, _data, _doctor)
+_EXPORTS = ("torch",)
+_WITHOUT_CONFIG = (_export, _bench_build, _bench_eval, _bench_input, _data, _doctor)
 
 
 def _show(measured: bench.Measured, path: str) -> None:

@@ -46,6 +46,7 @@ _LATER_FIELDS = {
     "pretrained": "",
     "pretrained_sha256": "",
 }
+_OLDEST = "init_from"  # beside which those without a section belong
 _LATER_FIELDS_OF_STAGE = {"validate_epochs": 1}
 
 # The least value of whole numbers, those of a stage below "stages".
@@ -226,7 +227,7 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
     for name, value in _LATER_FIELDS.items():
         section, _, field = name.rpartition(".")
         inside = content.get(section) if section else content
-        if isinstance(inside, dict):
+        if isinstance(inside, dict) and (section or _OLDEST in content):
             inside.setdefault(field, value)
     stages = content.get("stages")
     for stage in stages if isinstance(stages, list) else ():

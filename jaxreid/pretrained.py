@@ -40,6 +40,7 @@ class Report:
       kept: likewise, where a file may lack them: they keep their initial values; with the reason.
       unexpected: tensors that belong nowhere.
       wrong_shape: tensors of another shape, each with both shapes.
+      counters: steps that the file's BatchNorms counted, by our names.
     """
 
     loaded: tuple[str, ...]
@@ -48,6 +49,7 @@ class Report:
     kept: Mapping[str, str]
     unexpected: tuple[str, ...]
     wrong_shape: tuple[str, ...]
+    counters: Mapping[str, int]
 
     @property
     def fits(self) -> bool:
@@ -124,17 +126,16 @@ def _match(
             kept[entry.ours] = reason
         elif absent:
             missing += [f"{name} {shape}, for {entry.ours}" for name in absent]
-        elif other and entry.layout.classes:
-            left_out |= {
-                name: f"{_OTHER_CLASSES}: {s} and not {shape}" for name, s in other.items()
-            }
+        elif other and entry.layout.classes and all(s[1:] == shape[1:] for s in other.values()):
+            left_out |= {name: f"{_OTHER_CLASSES}, {x.shape} there" for name, x in found.items()}
         elif other:
             wrong += [
                 f"{name} {s} there, {shape} here{_note(s, shape)}" for name, s in other.items()
             ]
         else:
             values[entry.ours] = _value(entry, list(found.values()), leaf)
-    left_out |= {name: _COUNTERS for name in names.counters if rest.pop(name, None) is not None}
+    counted = {name: rest.pop(name) for name in names.counters if name in rest}
+    left_out |= dict.fromkeys(counted, _COUNTERS)
     unexpected = []
     for name, tensor in rest.items():
         reason = _reason(names.left_out, name)
@@ -142,7 +143,15 @@ def _match(
             left_out[name] = reason
         else:
             unexpected.append(f"{name} {tensor.shape}")
-    report = Report(tuple(values), left_out, tuple(missing), kept, tuple(unexpected), tuple(wrong))
+    report = Report(
+        loaded=tuple(values),
+        left_out=left_out,
+        missing=tuple(missing),
+        kept=kept,
+        unexpected=tuple(unexpected),
+        wrong_shape=tuple(wrong),
+        counters={names.counters[name]: int(count) for name, count in counted.items()},
+    )
     return values, report
 
 
@@ -171,7 +180,7 @@ def to_torch(
     Args:
       names: as for `fit`.
       variables: ``params`` and ``batch_stats``.
-      counters: of BatchNorm's steps, one for all or by name.
+      counters: of BatchNorm's steps, one for all or by our names, as a report has them.
 
     Returns:
       Arrays by torch name; each is a copy, bit for bit.
@@ -184,8 +193,8 @@ def to_torch(
     for entry in names.entries:
         parts = entry.layout.to_torch(np.asarray(leaves[entry.ours]))
         tensors |= dict(zip(entry.theirs, parts, strict=True))
-    for name in names.counters:
-        count = counters if isinstance(counters, int) else counters.get(name, 0)
+    for name, ours in names.counters.items():
+        count = counters if isinstance(counters, int) else counters.get(ours, 0)
         tensors[name] = np.asarray(count, np.int64)
     return tensors
 
@@ -256,11 +265,6 @@ def save_record(
       report: what became of it.
       workdir: the run's folder.
     """
-    counters = {
-        name: int(weights.tensors[name])
-        for name in report.left_out
-        if name.endswith(torch_names.COUNTER)
-    }
     record = {
         "source": weights.source,
         "sha256": weights.sha256,
@@ -268,7 +272,7 @@ def save_record(
         "left_out": dict(report.left_out),
         "kept": dict(report.kept),
         "not_tensors": list(weights.others),
-        "counters": counters,
+        "counters": dict(report.counters),
     }
     path = pathlib.Path(workdir) / FILE_NAME
     files.write_atomically(path, json.dumps(record, indent=2) + "\n")

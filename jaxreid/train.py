@@ -240,15 +240,15 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
     runs.refuse_several_processes()
     runs.prepare_folder(config, workdir)
     with checkpoint.Checkpoints(workdir, create=True) as checkpoints:
-        start = checkpoints.last or 0
-        if start and checkpoints.meta(start)["finished"]:
+        start = checkpoints.last
+        if start is not None and checkpoints.meta(start)["finished"]:
             logging.info("the run in %s is finished (step %d)", workdir, start)
             return {"finished": True, "step": start, "best_step": checkpoints.best}
-        if not start:
+        if start is None:
             pretrained.check(config)
         trainer = make_trainer(config, runs.load_run_data(config, workdir))
         state, stage_index = _first_state(trainer, checkpoints, workdir)
-        logbook = Logbook(workdir, step=start)
+        logbook = Logbook(workdir, step=start or 0)
         try:
             for stage in trainer.stages[stage_index:]:
                 state = _run_stage(trainer, stage, state, checkpoints, logbook)

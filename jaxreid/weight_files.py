@@ -31,6 +31,8 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What torch programs call the dictionary of weights inside a checkpoint.
 _WRAPPERS = ("state_dict", "model")
+# And where its names stand beside those of other modules, which keep the name of theirs.
+_NETWORK = "network"
 # Weights of a network that ran under DataParallel.
 _PARALLEL = "module."
 
@@ -42,7 +44,8 @@ class WeightFile:
     Attributes:
       source: path or address, as it was given.
       sha256: of the file, hexadecimal.
-      tensors: by name; of a dictionary of dictionaries ``outer.inner``.
+      tensors: by name; of a dictionary of dictionaries ``outer.inner``, or ``inner`` where the
+        outer one is called "network".
       others: what else is in the file, that is no tensor.
     """
 
@@ -218,7 +221,7 @@ def _reader(path: pathlib.Path, source: str, field: str) -> Callable[[pathlib.Pa
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -230,7 +233,7 @@ def _read_torch(path: pathlib.Path) -> Any:
 
 # `torch.load` gives RuntimeError for a cut archive and UnpicklingError for code in a pickle.
 _UNREADABLE = (
-    *(OSError, EOFError, ValueError, KeyError, RuntimeError, AttributeError),
+    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, AttributeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile, safetensors.SafetensorError),
 )
 
@@ -254,7 +257,8 @@ def _flatten(content: Any) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     for name, value in content.items():
         if isinstance(value, Mapping):
             inner, rest = _flatten(value)
-            tensors |= {f"{name}.{key}": array for key, array in inner.items()}
+            prefix = "" if name == _NETWORK else f"{name}."
+            tensors |= {f"{prefix}{key}": array for key, array in inner.items()}
             others += [f"{name}.{key}" for key in rest]
         elif (array := _as_array(value)) is None:
             others.append(str(name))

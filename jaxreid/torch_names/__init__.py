@@ -12,10 +12,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxreid.torch_names.table import COUNTER, Entry, Layout, Names, make_names
+from jaxreid.torch_names.table import Entry, Layout, Names, make_names
 from jaxreid.typing import PyTree
 
-__all__ = ["COUNTER", "Entry", "Layout", "Names", "backbone", "network", "table_of"]
+__all__ = ["Entry", "Layout", "Names", "backbone", "network", "table_of"]
 
 
 def network(model: nn.Module, variables: PyTree) -> Names:

@@ -18,7 +18,11 @@ from jaxreid.torch_names.table import PART, Rule, Table, under
 
 NETWORK, HEADS = "network", ("W", "WL", "WN")
 
-_BRANCHES = {"global": "W.W.0", "part": f"WL.W.{PART}", "relation": f"WN.W.{PART}"}
+_BRANCHES = {
+    "global": "W.W.0.block",
+    "part": f"WL.W.{PART}.block",
+    "relation": f"WN.W.{PART}.block",
+}
 _RELATIONS = {
     "theta": f"cur_sim_conv.{PART}.block.0",
     "phi": f"part_sim_conv.{PART}.block.0",

@@ -148,13 +148,13 @@ class Names:
 
     Attributes:
       entries: one for each array that has a torch name.
-      counters: names of the step counters of torch's BatchNorms.
+      counters: names of the step counters of torch's BatchNorms, each with a name of ours.
       left_out: see `Table`.
       optional: see `Table`.
     """
 
     entries: tuple[Entry, ...]
-    counters: tuple[str, ...]
+    counters: Mapping[str, str]
     left_out: Mapping[str, str]
     optional: Mapping[str, str]
 
@@ -170,7 +170,8 @@ def make_names(table: Table, variables: PyTree, *, whole: bool) -> Names:
     Raises:
       ValueError: an array has no name.
     """
-    entries, counters = [], []
+    entries: list[Entry] = []
+    counters: dict[str, str] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         name = sharding.path_name(path)
         entry = _entry(table, name, leaf.shape)
@@ -180,8 +181,11 @@ def make_names(table: Table, variables: PyTree, *, whole: bool) -> Names:
             continue
         entries.append(entry)
         if name.endswith("/var"):
-            counters += [f"{one.rsplit('.', 1)[0]}.{COUNTER}" for one in entry.theirs]
-    return Names(tuple(entries), tuple(counters), table.left_out, table.optional)
+            counters |= {
+                f"{one.rsplit('.', 1)[0]}.{COUNTER}": f"{name.removesuffix('/var')}:{place}"
+                for place, one in enumerate(entry.theirs)
+            }
+    return Names(tuple(entries), counters, table.left_out, table.optional)
 
 
 def _entry(table: Table, name: str, shape: tuple[int, ...]) -> Entry | None:

@@ -10,7 +10,7 @@ import shutil
 import PIL.Image
 import pytest
 
-from jaxreid import cli
+from jaxreid import cli, cli_config
 from tests.jaxreid import tiny
 
 CONFIG = str(tiny.CONFIGS / "ssan.py")
@@ -75,7 +75,7 @@ def test_a_value_of_the_wrong_type_is_named(run, tmp_path):
     ],
 )
 def test_values_reach_their_fields(words, field, value):
-    config = cli._load_config(f"{CONFIG}:quickstart", cli._overrides(words))
+    config = cli_config.load(f"{CONFIG}:quickstart", cli_config.split(words))
     for part in field.split("."):
         config = config[part]
     assert config == value

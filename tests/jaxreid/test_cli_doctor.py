@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreid import cli
+from jaxreid import cli, cli_config
 from jaxreid.data import source
 from tests.jaxreid import tiny
 
@@ -88,7 +88,7 @@ def test_the_commands_at_the_end_are_right(doctor, made, name):
     assert build == f"python -m tfds_builders.build {full_name} --manual_dir {manual_dir}"
     words = shlex.split(train)
     assert words[:3] == ["jaxreid", "train", "--config"]
-    config = cli._load_config(f"{tiny.CONFIGS.parent}/{words[3]}", cli._overrides(words[6:]))
+    config = cli_config.load(f"{tiny.CONFIGS.parent}/{words[3]}", cli_config.split(words[6:]))
     assert config.data.name in (name, dataset, full_name)
     assert config.data.manual_dir == str(manual_dir)
 

@@ -14,6 +14,9 @@ def base():
         {
             "seed": 0,
             "batch_size": 64,
+            "init_from": "",
+            "pretrained": "",
+            "pretrained_sha256": "",
             "runlocal": False,
             "log_every_steps": 50,
             "margin": config_dict.placeholder(float),
@@ -215,6 +218,8 @@ def test_a_run_from_before_a_field_was_added(config, tmp_path):
     for section, fields in later.items():
         for field in fields:
             del content[section][field]
+    for field in ("pretrained", "pretrained_sha256"):
+        del content[field]
     for stage in content["stages"]:
         del stage["validate_epochs"]
     (tmp_path / "config.json").write_text(json.dumps(content))

@@ -1,0 +1,234 @@
+"""Files of weights: formats, sources, checksums, and what is refused."""
+
+import hashlib
+import importlib
+import pathlib
+import pickle
+import sys
+import types
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxreid import weight_files
+
+TENSORS = {
+    "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
+    "bn.num_batches_tracked": np.asarray(7, np.int64),
+}
+FORMATS = ["w.safetensors", "w.npz", "w.pth", "w.pt", "w.pth.tar"]
+
+
+def read(path, **options):
+    return weight_files.read(path, field="config.pretrained", **options)
+
+
+def write(path, tensors=TENSORS):
+    if ".pt" in path.name:
+        pytest.importorskip("torch")
+    weight_files.write(path, tensors, field="--out")
+    return path
+
+
+def assert_same(found, wanted=TENSORS):
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert found[name].dtype == tensor.dtype
+        assert np.array_equal(found[name], tensor)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_reads_back(tmp_path, name):
+    path = write(tmp_path / name)
+    found = read(path)
+    assert_same(found.tensors)
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found.source == str(path)
+    assert found.others == ()
+    assert [file.name for file in tmp_path.iterdir()] == [name]  # nothing half written
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_cut_short(tmp_path, name):
+    path = write(tmp_path / name)
+    whole = path.read_bytes()
+    for length in (len(whole) - 20, len(whole) // 2, 5):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cannot be read as .*fetch it again"):
+            read(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="an empty file: fetch it again"):
+        read(path)
+    path.write_text("<html>Sign in to download</html>\n" * 20)
+    with pytest.raises(ValueError, match="cannot be read as"):
+        read(path)
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (pathlib.Path("ran_it"),)
+
+
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    torch.save({"conv.weight": torch.ones(2), "extra": Code()}, "code.pth")
+    with pytest.raises(ValueError, match=r"cannot be read as \.pth \(Weights only load failed"):
+        read("code.pth")
+    with pathlib.Path("plain.pth").open("wb") as file:
+        pickle.dump({"conv.weight": Code()}, file, protocol=2)  # torch warns of newer ones
+    with pytest.raises(ValueError, match=r"cannot be read as \.pth"):
+        read("plain.pth")
+    np.savez("objects.npz", weight=np.array([Code()], dtype=object))
+    with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
+        read("objects.npz")
+    assert not pathlib.Path("ran_it").exists()
+
+
+def test_dictionaries_around_the_tensors_are_opened(tmp_path):
+    inner = {f"module.{name}": tensor for name, tensor in TENSORS.items()}
+    path = write(tmp_path / "w.pth", {"state_dict": inner, "epoch": 3, "optimizer": {"lr": 0.1}})
+    found = read(path)
+    assert_same(found.tensors)
+    assert found.others == ("epoch", "optimizer")
+    released = {"network": TENSORS, "WL": {"W.0.block.bias": np.ones(3, np.float32)}, "epoch": 3}
+    found = read(write(tmp_path / "best.pth.tar", released))
+    assert_same(found.tensors, {**TENSORS, "WL.W.0.block.bias": np.ones(3, np.float32)})
+    assert found.others == ("epoch",)
+
+
+def test_module_is_taken_off_only_where_all_names_have_it(tmp_path):
+    mixed = {"module.a": np.ones(1, np.float32), "b": np.ones(1, np.float32)}
+    assert_same(read(write(tmp_path / "w.npz", mixed)).tensors, mixed)
+
+
+def test_sixteen_bits_are_widened(tmp_path):
+    values = np.array([1.5, -2.0, 3.25], np.float32)  # exact in all three
+    half = {"a": values.astype(np.float16), "b": values.astype(ml_dtypes.bfloat16)}
+    path = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file(half, path)
+    assert_same(read(path).tensors, {"a": values, "b": values})
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "w.pth"
+    torch.save({"a": torch.tensor(values).half(), "b": torch.tensor(values).bfloat16()}, path)
+    assert_same(read(path).tensors, {"a": values, "b": values})
+
+
+def test_a_file_without_tensors(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"epoch": 3, "note": "none"}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="holds no tensors, only epoch, note"):
+        read(tmp_path / "w.pth")
+    torch.save([1, 2], tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="holds no tensors, only list"):
+        read(tmp_path / "w.pth")
+
+
+def test_the_checksum_that_a_name_tells_is_checked(tmp_path):
+    path = write(tmp_path / "w.npz")
+    digest = weight_files.digest_of(path)
+    good = path.rename(tmp_path / f"resnet50-{digest[:8]}.npz")
+    assert read(good).sha256 == digest
+    wrong = good.rename(tmp_path / "resnet50-0123abcd.npz")
+    with pytest.raises(ValueError, match=f"SHA-256 is {digest}; its name says 0123abcd"):
+        read(wrong)
+
+
+def test_the_checksum_that_the_config_tells_is_checked(tmp_path):
+    path = write(tmp_path / "w.npz")
+    digest = weight_files.digest_of(path)
+    assert read(path, sha256=digest.upper()).sha256 == digest
+    other = "0" * 64
+    with pytest.raises(ValueError, match=f"the config says {other}"):
+        read(path, sha256=other)
+    with pytest.raises(ValueError, match=r"config\.pretrained_sha256 is 'abc'; it takes the 64"):
+        read(path, sha256="abc")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere.npz", "there is no such file"),
+        ("notes.txt", r"takes a file of one of these kinds: \.safetensors"),
+        ("hf://owner/repo", "takes hf://OWNER/REPO/FILE"),
+        ("hf://owner//file", "takes hf://OWNER/REPO/FILE"),
+    ],
+)
+def test_other_sources_are_refused(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("notes.txt").write_text("none")
+    with pytest.raises(ValueError, match=rf"config\.pretrained is '{source}'.*{message}"):
+        read(source)
+    with pytest.raises(ValueError, match=r"--out is .* takes a file of one of"):
+        weight_files.write("weights.h5", TENSORS, field="--out")
+
+
+def test_weights_from_the_hub(tmp_path, monkeypatch):
+    path, asked = write(tmp_path / "model.npz"), []
+
+    def download(repo, file, *, revision):
+        asked.append((repo, file, revision))
+        if repo == "some/where":
+            return str(path)
+        raise OSError("404 Client Error\nand a page of details")
+
+    hub = types.SimpleNamespace(hf_hub_download=download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert_same(read("hf://some/where/sub/model.npz").tensors)
+    read("hf://some/where@v1/model.npz")
+    assert asked == [
+        ("some/where", "sub/model.npz", None),
+        ("some/where", "model.npz", "v1"),
+    ]
+    with pytest.raises(ValueError, match=r"could not be fetched: 404 Client Error\. Check owner"):
+        read("hf://no/where/model.npz")
+
+
+@pytest.mark.parametrize(
+    ("missing", "source", "extra"),
+    [("huggingface_hub", "hf://a/b/c.npz", "hub"), ("torch", "w.pth", "reference")],
+)
+def test_what_a_missing_package_is_needed_for(tmp_path, monkeypatch, missing, source, extra):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("w.pth").write_bytes(b"x")
+
+    def refuse(name):
+        if name == missing:
+            raise ModuleNotFoundError(name)
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(weight_files.importlib, "import_module", refuse)
+    with pytest.raises(ValueError, match=rf"pip install\s'jaxreid\[{extra}\]'"):
+        read(source)
+
+
+def test_weights_from_a_bucket_are_copied_once(tmp_path, monkeypatch):
+    """Memory stands for a bucket: epath's own store for tests has no network."""
+    from etils import epath
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, reads = write(tmp_path / "model.npz"), []
+
+    class Remote:
+        def __init__(self, source):
+            self.source = source
+
+        def stat(self):
+            return types.SimpleNamespace(length=path.stat().st_size)
+
+        def read_bytes(self):
+            if "absent" in self.source:
+                raise FileNotFoundError(self.source)
+            reads.append(self.source)
+            return path.read_bytes()
+
+    monkeypatch.setattr(epath, "Path", Remote)
+    for _ in range(2):
+        assert_same(read("gs://bucket/model.npz").tensors)
+    assert reads == ["gs://bucket/model.npz"]
+    with pytest.raises(ValueError, match=r"could not be fetched.*jaxreid\[gcs\]"):
+        read("gs://bucket/absent.npz")
