@@ -14,9 +14,10 @@
 The drawn sets have three stages: nothing is pretrained there, and the paper's first stage would
 freeze random features, so a stage 0 trains the vision side alone, by identity.
 
-On CUHK-PEDES the paper prints 61.19 (all losses). Its vision backbone starts from ImageNet weights
-and its words from word2vec: ``word2vec`` keeps the vectors of ``--config.data.word_vectors=FILE``
-as they are; without a file a table of the same width is learnt.
+On CUHK-PEDES the paper prints 61.19 (all losses). Its vision backbone starts from ImageNet weights,
+here ``--config.pretrained=FILE`` of OSNet x1.0, and its words from word2vec: ``word2vec`` keeps the
+vectors of ``--config.data.word_vectors=FILE`` as they are; without a file a table of the same width
+is learnt.
 
 Variants: the rows of Table 2 (``baseline``, ``id``, ``id_affinity``, ``id_triplet``; none of them
 is AXM-Net with all losses), of Table 5 (``share``, ``part``, ``nla``, ``share_nla``,

@@ -14,7 +14,8 @@
 | folder       | your own photographs and captions | accelerator | not measured | not measured |
 
 Printed Rank-1: 61.37 on CUHK-PEDES, 54.23 on ICFG-PEDES, chosen on the test split; ours is chosen
-on validation. On RSTPReid later papers report 43.50 for SSAN.
+on validation. On RSTPReid later papers report 43.50 for SSAN. The paper's backbone starts from
+ImageNet weights: ``--config.pretrained=FILE`` of ResNet-50 or VGG-16.
 
 ``cross_domain`` takes two values, ``cross_domain,source=sysu,target=market``, each one of sysu,
 cuhk01, cuhk03, market, viper: it trains on the source's part of the official training split and is

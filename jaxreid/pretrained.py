@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxreid import files, sharding, torch_names, weight_files
+from jaxreid import files, freezing, sharding, torch_names, weight_files
 from jaxreid.torch_names import Entry, Names
 from jaxreid.typing import PyTree
 
@@ -241,7 +241,7 @@ def start_from_file(
     """
     if not config.pretrained:
         if not config.init_from:
-            logging.info("the image backbone starts from random values: config.pretrained is empty")
+            _tell_of_random_values(config, model, variables)
         return variables
     weights = weight_files.read(
         config.pretrained, sha256=config.pretrained_sha256, field="config.pretrained"
@@ -253,6 +253,21 @@ def start_from_file(
     logging.info("weights of %s, SHA-256 %s:\n  %s", weights.source, weights.sha256, report)
     save_record(weights, report, workdir)
     return filled
+
+
+def _tell_of_random_values(config: ConfigDict, model: nn.Module, variables: PyTree) -> None:
+    logging.info("the image backbone starts from random values: config.pretrained is empty")
+    try:
+        names = torch_names.backbone(model, variables)
+    except ValueError:  # a network of which torch knows nothing
+        return
+    frozen = freezing.frozen_names(config.stages[0], variables["params"])
+    if any(entry.ours.removeprefix("params/") in frozen for entry in names.entries):
+        logging.warning(
+            "config.stages[0].frozen keeps the image backbone at its random values, from which "
+            "little can be learnt: give its ImageNet weights as config.pretrained, or a run as "
+            "config.init_from."
+        )
 
 
 def save_record(

@@ -26,6 +26,12 @@ from jaxreid.data.cache import default_cache_dir
 
 FORMATS = ".safetensors, .npz, .pth, .pt, .pth.tar"
 
+# Files of the hub whose pages print the SHA-256.
+_KNOWN = {
+    "hf://timm/resnet50.tv_in1k/model.safetensors": (
+        "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888"
+    ),
+}
 # torchvision and others put the first digits of the SHA-256 into the name: resnet50-0676ba61.pth.
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -60,7 +66,8 @@ def read(source: str | os.PathLike[str], *, sha256: str = "", field: str) -> Wei
 
     Args:
       source: a path, ``hf://OWNER/REPO/FILE`` (extra ``hub``) or ``gs://BUCKET/FILE`` (``gcs``).
-      sha256: what its SHA-256 must be; empty: what the file's own name says of it, if anything.
+      sha256: what its SHA-256 must be; empty: what the file's own name or its page says of it, if
+        anything.
       field: what to call the source in errors, ``config.pretrained``.
 
     Returns:
@@ -142,8 +149,8 @@ def _checked_digest(path: pathlib.Path, wanted: str, source: str, field: str) ->
         )
     digest = digest_of(path)
     named = _DIGEST_IN_NAME.search(path.name)
-    told_by = "the config" if wanted else "its name"
-    wanted = wanted or (named[1] if named else "")
+    told_by = "the config" if wanted else "its page" if source in _KNOWN else "its name"
+    wanted = wanted or _KNOWN.get(source, named[1] if named else "")
     if not digest.startswith(wanted):
         raise ValueError(
             f"{field} is {source!r}, whose SHA-256 is {digest}; {told_by} says {wanted}. The file "

@@ -159,8 +159,13 @@ def test_a_run_that_cannot_begin_so(start, tmp_path):
     assert pretrained.load_record(tmp_path) is None
 
 
-def test_a_run_without_such_weights(network, start, tmp_path):
+def test_a_run_without_such_weights(network, start, tmp_path, caplog):
     config, begin = start
     config.pretrained = ""
     assert begin() is network[1]
     assert not (tmp_path / "pretrained.json").exists()
+    assert "keeps the image backbone at its random values" not in caplog.text
+    frozen = "^backbone/" if "backbone" in network[1]["params"] else r"^(vision|context\d+)/"
+    config.stages[0].frozen = (frozen,)
+    begin()
+    assert "config.stages[0].frozen keeps the image backbone at its random values" in caplog.text

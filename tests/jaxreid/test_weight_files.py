@@ -138,6 +138,17 @@ def test_the_checksum_that_a_name_tells_is_checked(tmp_path):
         read(wrong)
 
 
+def test_the_checksum_of_a_file_that_is_known_is_checked(tmp_path, monkeypatch):
+    path, source = write(tmp_path / "model.npz"), "hf://some/where/model.npz"
+    hub = types.SimpleNamespace(hf_hub_download=lambda *_, **__: str(path))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(weight_files._KNOWN, source, "0" * 64)
+    with pytest.raises(ValueError, match="its page says 0000"):
+        read(source)
+    monkeypatch.setitem(weight_files._KNOWN, source, weight_files.digest_of(path))
+    assert read(source).source == source
+
+
 def test_the_checksum_that_the_config_tells_is_checked(tmp_path):
     path = write(tmp_path / "w.npz")
     digest = weight_files.digest_of(path)
