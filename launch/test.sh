@@ -2,14 +2,15 @@
 # Lint, types and tests, in an environment of the project's own.
 #
 #   bash launch/test.sh          all tests that are not slow
-#   bash launch/test.sh --all    the slow ones too, and the built wheel in a clean environment
+#   bash launch/test.sh --all    the slow ones too, those against PyTorch (which it installs), and
+#                                the built wheel in a clean environment
 #
 # Hardware: two CPU cores and 8 GB. Time: under 12 minutes, with --all under 60.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 case "${1:-}" in
-  "") selection=(-m "not slow") ;;
-  --all) selection=() ;;
+  "") extras=(test) selection=(-m "not slow") ;;
+  --all) extras=(test reference) selection=() ;;
   *)
     echo "$0 takes --all or nothing, not '$1'" >&2
     exit 2
@@ -17,7 +18,7 @@ case "${1:-}" in
 esac
 
 cd "$ROOT"
-set_up test
+set_up "${extras[@]}"
 ruff check .
 ruff format --check .
 mypy
