@@ -24,6 +24,8 @@ _CONFIG_HELP = "configs/FILE.py:PRESET[,VARIANT ...]; change fields by --config.
 
 _AGAINST_HELP = "measure PyTorch's side of tests/reference, too, in turn with ours"
 
+_EXPORTS = ("torch", "stablehlo", "saved")
+
 _MOVED_HELP = (
     f"for a run that was moved: --config.FIELD=VALUE, any of {', '.join(config_lib.FREE_FIELDS)}"
 )
@@ -113,12 +115,18 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("export", _export, "a run for other programs")
     sub.add_argument("--workdir", required=True, help="folder of the run")
-    sub.add_argument("--to", required=True, choices=_EXPORTS, help="for which")
+    sub.add_argument("--to", required=True, metavar="FORMAT", help=" or ".join(_EXPORTS))
     sub.add_argument("--out", required=True, metavar="PATH", help="file (torch) or folder to write")
     sub.add_argument("--checkpoint", default="best", help="best (by validation) or last")
     sub.add_argument(
         "--backbone", action="store_true", help="torch: the image backbone alone, by its own names"
     )
+    sub.add_argument(
+        "--platforms",
+        default="cpu,cuda,tpu",
+        help="stablehlo: where it shall run, also rocm; cpu,cuda,tpu",
+    )
+    sub.epilog = _MOVED_HELP
 
     sub = command("doctor", _doctor, "examine a folder of image files before a dataset is built")
     sub.add_argument("name", metavar="NAME", help="dataset that it should hold, or NAME/CONFIG")
@@ -281,15 +289,28 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from jaxreid import convert
+    from jaxreid import convert, export
 
-    file, count = convert.export_torch(
-        arguments.workdir,
-        arguments.out,
-        which=arguments.checkpoint,
-        backbone=arguments.backbone,
+    if arguments.to not in _EXPORTS:
+        raise ValueError(f"--to is {arguments.to!r}; it takes one of {', '.join(_EXPORTS)}.")
+    where = arguments.workdir, arguments.out
+    overrides = cli_config.free_values(arguments.workdir, arguments.overrides)
+    if arguments.to == "torch":
+        file, count = convert.export_torch(
+            *where, which=arguments.checkpoint, backbone=arguments.backbone
+        )
+        print(f"Wrote {count} tensors to {file}")
+        return
+    if arguments.backbone:
+        raise ValueError("--backbone goes with --to torch; encoders are exported whole.")
+    done = export.export_run(
+        *where,
+        to=arguments.to,
+        checkpoint=arguments.checkpoint,
+        platforms=tuple(arguments.platforms.split(",")),
+        overrides=overrides,
     )
-    print(f"Wrote {count} tensors to {file}")
+    print(done.summary())
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -371,8 +392,7 @@ def _bench_build(arguments: argparse.Namespace) -> None:
     _show(bench.bench_build(**{name: getattr(arguments, name) for name in names}), arguments.json)
 
 
-_EXPORTS = ("torch",)
-_WITHOUT_CONFIG = (_export, _bench_build, _bench_eval, _bench_input, _data, _doctor)
+_WITHOUT_CONFIG = (_bench_build, _bench_eval, _bench_input, _data, _doctor)
 
 
 def _show(measured: bench.Measured, path: str) -> None:

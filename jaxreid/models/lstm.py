@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxreid.models.layers import accumulate, product, symmetric_uniform
-from jaxreid.models.templates import RowTemplate, choose_template, fits, make_templates
+from jaxreid.models.templates import RowTemplate, Size, choose_template, fits, make_templates
 from jaxreid.typing import DType
 
 __all__ = ["BiLSTM", "RowTemplate", "choose_template", "fits", "make_templates"]
@@ -76,7 +76,7 @@ class BiLSTM(nn.Module):
         return jnp.where(valid[..., None, None], mean, 0.0)
 
 
-def _check_template(template: RowTemplate, count: int, length: int) -> None:
+def _check_template(template: RowTemplate, count: Size, length: int) -> None:
     if count % template.groups or template.rows[0] > count // template.groups:
         raise ValueError(
             f"template with groups={template.groups}, rows={template.rows} does not go with "

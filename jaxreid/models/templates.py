@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
+
+# A whole number; in a program that is exported for any number of captions, a symbol of JAX.
+Size = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,7 @@ class RowTemplate:
     """
 
     steps: tuple[int, ...]
-    rows: tuple[int, ...]
+    rows: tuple[Size, ...]
     groups: int = 1
 
     def __post_init__(self) -> None:
@@ -45,7 +49,7 @@ class RowTemplate:
             raise ValueError(f"RowTemplate rows={self.rows} must never increase.")
 
     @classmethod
-    def full(cls, num_rows_per_group: int, length: int, groups: int = 1) -> RowTemplate:
+    def full(cls, num_rows_per_group: Size, length: int, groups: int = 1) -> RowTemplate:
         """The template of one chunk that fits captions of up to `length` tokens."""
         return cls((length,), (num_rows_per_group,), groups)
 

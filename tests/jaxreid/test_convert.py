@@ -259,6 +259,11 @@ def test_the_command_line(released, words, tmp_path, capsys):
     assert f"5 words, 9 identities. Next:\n  jaxreid evaluate --workdir {workdir}" in out.out
     code, out = call("export", "--workdir", workdir, "--to", "torch", "--out", tmp_path / "b.npz")
     assert (code, out.out) == (0, f"Wrote {len(released)} tensors to {tmp_path / 'b.npz'}\n")
+    out_of_reach = ["export", "--workdir", workdir, "--out", tmp_path / "d"]
+    code, out = call(*out_of_reach, "--to", "onnx")
+    assert (code, "--to is 'onnx'; it takes one of torch, stablehlo, saved" in out.err) == (1, True)
+    code, out = call(*out_of_reach, "--to", "stablehlo", "--backbone")
+    assert (code, "--backbone goes with --to torch" in out.err) == (1, True)
     code, out = call("convert", source, "--to", tmp_path / "c.safetensors")
     assert code == 0
     assert weight_files.digest_of(source) in out.out

@@ -16,8 +16,8 @@ STEPS = 3  # of each stage
 BORDERS = (STEPS, 2 * STEPS)
 END = 3 * STEPS
 
-# Weight decay, which this config has, moves each kernel that is not frozen, and a batch each running
-# statistic; the bias of a unit that is never active may stay where it is.
+# Weight decay, which this config has, moves each kernel that is not frozen, and a batch each
+# running statistic; the bias of a unit that is never active may stay where it is.
 MOVES = "/(kernel|mean|var)$"
 VISION = r"variables/(params/(vision|context\d+)|batch_stats/vision)/"
 TEXT = "variables/(params/(text|embedding|fc_text|non_local)|batch_stats/(text|fc_text|non_local))/"
