@@ -141,6 +141,11 @@ class Checkpoints:
         step = self.best if which == "best" else self.last
         if step is None and self.last is not None and self.meta(self.last).get("finished"):
             step = self.last  # never validated, such as weights of another program
+        if step is None and self.last is not None:
+            raise ValueError(
+                f"{self.directory} has no {which!r} checkpoint yet, as none was validated: take "
+                "--checkpoint last, or go on with the run."
+            )
         if step is None:
             raise ValueError(
                 f"{self.directory} has no {which!r} checkpoint yet: the run was stopped before its "

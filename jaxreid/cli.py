@@ -10,19 +10,11 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from jaxreid import cli_config
+from jaxreid import cli_bench, cli_config
 from jaxreid import config as config_lib
-
-if TYPE_CHECKING:
-    from jaxreid import bench
-
-_CONFIG_HELP = "configs/FILE.py:PRESET[,VARIANT ...]; change fields by --config.FIELD=VALUE"
-
-_AGAINST_HELP = "measure PyTorch's side of tests/reference, too, in turn with ours"
 
 _EXPORTS = ("torch", "stablehlo", "saved")
 
@@ -70,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int | None], help: str):
+    def command(name: str, run: Callable[[argparse.Namespace], int | None] | None, help: str):
         sub = commands.add_parser(
             name, help=help, description=help, allow_abbrev=False, parents=[common]
         )
@@ -78,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command("train", _train, "train a run, or go on with one where it stopped")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=_CONFIG_HELP)
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--workdir", required=True, help="folder of the run")
 
     sub = command("evaluate", _evaluate, "score a run on a split; writes eval/SPLIT.json")
@@ -105,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("weights", metavar="WEIGHTS", help="path, hf://OWNER/REPO/FILE or gs://...")
     sub.add_argument("--to", default="", metavar="FILE", help="the same tensors as .safetensors")
     sub.add_argument("--workdir", default="", help="folder of a run to make of a whole network")
-    sub.add_argument("--config", default="", metavar="FILE:PRESET", help=_CONFIG_HELP)
+    sub.add_argument("--config", default="", metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument(
         "--vocabulary",
         default="",
@@ -123,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--platforms",
-        default="cpu,cuda,tpu",
-        help="stablehlo: where it shall run, also rocm; cpu,cuda,tpu",
+        default="",
+        help="stablehlo, saved: where it shall run, also rocm; cpu,cuda,tpu by default",
     )
     sub.epilog = _MOVED_HELP
 
@@ -146,57 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", default="", metavar="FILE.png", help="contact sheet; ./NAME.png")
     sub.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
-    sub = command("bench", _bench_eval, "measure speed and memory here; needs no dataset")
-    _add_benches(sub.add_subparsers(dest="what", required=True, metavar="WHAT"), common)
+    sub = command("bench", None, "measure speed and memory here; needs no dataset")
+    cli_bench.add_to(sub.add_subparsers(dest="what", required=True, metavar="WHAT"), common)
     return parser
-
-
-def _add_benches(benches: Any, common: argparse.ArgumentParser) -> None:
-    def bench(name: str, run: Callable[[argparse.Namespace], None], help: str):
-        sub = benches.add_parser(
-            name, help=help, description=help, allow_abbrev=False, parents=[common]
-        )
-        sub.add_argument("--json", default="", metavar="FILE", help="also write the numbers here")
-        sub.set_defaults(run=run)
-        return sub
-
-    sub = bench("train", _bench_train, "the training step of a preset, on made-up data")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=_CONFIG_HELP)
-    sub.add_argument("--batch_size", type=int, help="pairs a step; the config's by default")
-    sub.add_argument("--steps", type=int, default=0, help="timed steps; 0: as suits the device")
-    sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
-    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
-    sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
-
-    sub = bench("embed", _bench_embed, "the encoders of a preset, on made-up data")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=_CONFIG_HELP)
-    sub.add_argument("--batch_size", type=int, help="images or captions; the config's by default")
-    sub.add_argument("--images", type=int, default=0, help="images to embed; 0: 4 batches")
-    sub.add_argument("--captions", type=int, default=0, help="captions to embed; 0: 16 batches")
-    sub.add_argument("--repeats", type=int, default=3, help="timed passes")
-    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
-    sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
-
-    sub = bench("eval", _bench_eval, "retrieval metrics, on random embeddings")
-    sub.add_argument("--queries", type=int, default=6156, help="captions")
-    sub.add_argument("--gallery", type=int, default=3074, help="images")
-    sub.add_argument("--dim", type=int, default=10240, help="width of the embeddings")
-    sub.add_argument("--repeats", type=int, default=3, help="timed calls")
-
-    sub = bench("input", _bench_input, "images from files to the cache and on to the devices")
-    sub.add_argument("--images", type=int, default=4000, help="files of each made-up set")
-    height_width = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
-    sub.add_argument("--image_size", default=(384, 128), help="pixels; 384 128", **height_width)
-    sub.add_argument("--resize", default="bicubic", help="as config.data.resize")
-    sub.add_argument("--batch_size", type=int, default=64, help="images a batch")
-    sub.add_argument("--repeats", type=int, default=3, help="timed passes")
-
-    sub = bench("build", _bench_build, "a dataset from a made-up folder of image files")
-    sub.add_argument("--dataset", default="cuhk_pedes", help="one that can make its files up")
-    sub.add_argument("--images", type=int, default=40206, help="files; CUHK-PEDES has 40206")
-    sub.add_argument(
-        "--register", default="tfds_builders", help="package whose import registers builders"
-    )
 
 
 def _set_up(*, verbose: bool, cache: bool) -> None:
@@ -221,8 +165,11 @@ def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
     """Keeps other libraries' progress off the screen."""
     if any(part in record.pathname for part in ("/jaxreid/", "/tfds_builders/")):
         return True
-    # Orbax warns that a folder opened for reading only cannot be written: that is the point.
-    expected = "/orbax/" in record.pathname and re.search("read.only", record.getMessage())
+    # Orbax warns that a folder opened for reading only cannot be written, and that a checkpoint has
+    # no score where it was not validated: that is the point.
+    expected = "/orbax/" in record.pathname and re.search(
+        "read.only|tracked_metric", record.getMessage()
+    )
     return record.levelno >= python_logging.WARNING and not expected
 
 
@@ -271,8 +218,11 @@ def _convert(arguments: argparse.Namespace) -> None:
             "DIR (a run, with --config and --vocabulary)."
         )
     if arguments.to:
-        file, sha256, count = convert.convert_file(arguments.weights, arguments.to)
-        print(f"Wrote {count} tensors to {file}. SHA-256 of {arguments.weights}: {sha256}")
+        if arguments.config or arguments.vocabulary:
+            raise ValueError("--config and --vocabulary go with --workdir, not with --to.")
+        file, weights = convert.convert_file(arguments.weights, arguments.to)
+        print(f"Wrote {len(weights.tensors)} tensors to {file}.{_left(weights.others)}")
+        print(f"SHA-256 of {arguments.weights}: {weights.sha256}")
         return
     if not arguments.config or not arguments.vocabulary:
         raise ValueError(
@@ -283,9 +233,16 @@ def _convert(arguments: argparse.Namespace) -> None:
     found = convert.convert_run(
         arguments.weights, config, arguments.workdir, vocabulary=arguments.vocabulary
     )
-    print(f"{found.source}, SHA-256 {found.sha256}:\n  {found.report}")
+    weights = found.weights
+    print(f"{weights.source}, SHA-256 {weights.sha256}:\n  {found.report}")
+    print(f"{len(weights.tensors)} tensors.{_left(weights.others)}")
     print(f"{found.num_words:,} words, {found.num_classes:,} identities. Next:")
     print(f"  jaxreid evaluate --workdir {shlex.quote(arguments.workdir)}")
+
+
+def _left(others: Sequence[str]) -> str:
+    """Says what of a file is no tensor of a network."""
+    return f" Not read, as no weights: {', '.join(others)}." if others else ""
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -296,6 +253,8 @@ def _export(arguments: argparse.Namespace) -> None:
     where = arguments.workdir, arguments.out
     overrides = cli_config.free_values(arguments.workdir, arguments.overrides)
     if arguments.to == "torch":
+        if arguments.platforms:
+            raise ValueError("--platforms goes with --to stablehlo and saved.")
         file, count = convert.export_torch(
             *where, which=arguments.checkpoint, backbone=arguments.backbone
         )
@@ -307,7 +266,7 @@ def _export(arguments: argparse.Namespace) -> None:
         *where,
         to=arguments.to,
         checkpoint=arguments.checkpoint,
-        platforms=tuple(arguments.platforms.split(",")),
+        platforms=tuple((arguments.platforms or "cpu,cuda,tpu").split(",")),
         overrides=overrides,
     )
     print(done.summary())
@@ -347,58 +306,7 @@ def _data(arguments: argparse.Namespace) -> None:
     )
 
 
-def _bench_train(arguments: argparse.Namespace) -> None:
-    from jaxreid import bench
-
-    config = cli_config.load(arguments.config, arguments.overrides)
-    if arguments.batch_size is not None:
-        config.batch_size = arguments.batch_size
-    names = ("steps", "num_ids", "vocab_size", "against")
-    options = {name: getattr(arguments, name) for name in names}
-    _show(bench.bench_train(config, **options), arguments.json)
-
-
-def _bench_embed(arguments: argparse.Namespace) -> None:
-    from jaxreid import bench
-
-    config = cli_config.load(arguments.config, arguments.overrides)
-    if arguments.batch_size is not None:
-        config.eval.batch_size = arguments.batch_size
-    names = ("images", "captions", "repeats", "vocab_size", "against")
-    options = {name: getattr(arguments, name) for name in names}
-    _show(bench.bench_embed(config, **options), arguments.json)
-
-
-def _bench_eval(arguments: argparse.Namespace) -> None:
-    from jaxreid import bench
-
-    names = ("queries", "gallery", "dim", "repeats")
-    _show(bench.bench_eval(**{name: getattr(arguments, name) for name in names}), arguments.json)
-
-
-def _bench_input(arguments: argparse.Namespace) -> None:
-    from jaxreid import bench
-
-    names = ("images", "resize", "batch_size", "repeats")
-    options = {name: getattr(arguments, name) for name in names}
-    measured = bench.bench_input(image_size=tuple(arguments.image_size), **options)
-    _show(measured, arguments.json)
-
-
-def _bench_build(arguments: argparse.Namespace) -> None:
-    from jaxreid import bench
-
-    names = ("dataset", "images", "register")
-    _show(bench.bench_build(**{name: getattr(arguments, name) for name in names}), arguments.json)
-
-
-_WITHOUT_CONFIG = (_bench_build, _bench_eval, _bench_input, _data, _doctor)
-
-
-def _show(measured: bench.Measured, path: str) -> None:
-    print(measured.table())
-    if path:
-        measured.write_json(path)
+_WITHOUT_CONFIG = (*cli_bench.WITHOUT_CONFIG, _data, _doctor)
 
 
 if __name__ == "__main__":

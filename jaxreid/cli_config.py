@@ -16,6 +16,9 @@ from jaxreid import config as config_lib
 Overrides: TypeAlias = Mapping[str, Sequence[str]]
 """Words of the command line by the field that they change."""
 
+HELP = "configs/FILE.py:PRESET[,VARIANT ...]; change fields by --config.FIELD=VALUE"
+"""Of the option ``--config``."""
+
 _OVERRIDE = "--config."
 _KINDS = {
     int: "a whole number",

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from jaxreid import (
@@ -44,16 +45,14 @@ class Converted:
 
     Attributes:
       workdir: the run's folder.
-      source: of the weights.
-      sha256: of their file.
+      weights: what was read.
       report: what became of each tensor.
       num_words: words that have a row of the table.
       num_classes: identities of the classifiers.
     """
 
     workdir: pathlib.Path
-    source: str
-    sha256: str
+    weights: weight_files.WeightFile
     report: pretrained.Report
     num_words: int
     num_classes: int
@@ -76,6 +75,12 @@ def convert_run(
         run.
     """
     _refuse_a_run(workdir)
+    for name in ("pretrained", "init_from"):
+        if config[name]:
+            raise ValueError(
+                f"config.{name} is {config[name]!r}, and a converted run starts from {_FIELD} "
+                "alone: leave it out."
+            )
     weights = weight_files.read(source, field=_FIELD)
     rows, num_classes = _sizes(config, weights)
     words = _fill_up(read_vocabulary(vocabulary, unknown=config.data.unknown), rows, vocabulary)
@@ -87,11 +92,12 @@ def convert_run(
         )
     except ValueError as error:
         raise ValueError(f"{_FIELD} is {source!r}: {error}") from error
-    _write_run(config, workdir, words, num_classes, variables)
+    runs.prepare_folder(config, workdir)
     pretrained.save_record(weights, report, workdir)
+    _write_run(config, workdir, words, num_classes, variables)
     num_words = sum(not word.startswith(_UNUSED) for word in words.words)
     folder = pathlib.Path(workdir)
-    return Converted(folder, weights.source, weights.sha256, report, num_words, num_classes)
+    return Converted(folder, weights, report, num_words, num_classes)
 
 
 def _refuse_a_run(workdir: str | os.PathLike[str]) -> None:
@@ -126,7 +132,6 @@ def _write_run(
     num_classes: int,
     variables: PyTree,
 ) -> None:
-    runs.prepare_folder(config, workdir)
     vocabulary.to_json(pathlib.Path(workdir) / runs.VOCABULARY_FILE)
     # Whose number an identity had in the other program, its checkpoint does not tell.
     classes.save(tuple(f"converted:{label}" for label in range(num_classes)), workdir)
@@ -155,22 +160,30 @@ def read_vocabulary(path: str | os.PathLike[str], *, unknown: str) -> text.Vocab
             "of a run, reid_raw.json, ind2word.pkl, or a text file with one word a line."
         )
     try:
-        if file.suffix == ".pkl":
-            with file.open("rb") as stream:
-                return text.Vocabulary(tuple(_PlainUnpickler(stream).load()), "drop")
-        if file.suffix != ".json":
-            return text.Vocabulary(tuple(file.read_text(encoding="utf-8").split()), unknown)
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, list):
-            return text.Vocabulary.from_json(file)
-        return text.Vocabulary(_words_of_annotations(content), "drop")
+        found = _read_words(file, unknown)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, *_BAD_CONTENT) as error:
         raise ValueError(
             f"{_VOCABULARY} is {str(path)!r}, which cannot be read as words ({error})."
         ) from error
+    if not found.words:
+        raise ValueError(f"{_VOCABULARY} is {str(path)!r}, which holds no words.")
+    return found
 
 
 _BAD_CONTENT = (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValueError)
+
+
+def _read_words(file: pathlib.Path, unknown: str) -> text.Vocabulary:
+    if file.suffix == ".pkl":
+        with file.open("rb") as stream:
+            return _of_foreign_words(_PlainUnpickler(stream).load())
+    content = file.read_text(encoding="utf-8-sig")  # without a byte order mark, if there is one
+    if file.suffix != ".json":
+        return text.Vocabulary(tuple(content.splitlines()), unknown)
+    records = json.loads(content)
+    if isinstance(records, list):
+        return _of_foreign_words(_words_of_annotations(records))
+    return text.Vocabulary.from_json(file)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -180,14 +193,33 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only words are read")
 
 
-def _words_of_annotations(records: list[Any]) -> tuple[str, ...]:
+def _words_of_annotations(records: list[Any]) -> list[str]:
     counts: dict[str, int] = {}
     for record in records:
         if record["split"].lower() == "train":
             for caption in record["processed_tokens"]:
                 for word in caption:
                     counts[word.lower()] = counts.get(word.lower(), 0) + 1
-    return tuple(word for word, count in counts.items() if count >= 2)
+    return [word for word, count in counts.items() if count >= 2]
+
+
+def _of_foreign_words(words: Any) -> text.Vocabulary:
+    """A vocabulary of another program's words, of which ours may never make some."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("it holds no list of words")
+    ours = [
+        word if text.tokenize(word) == [word] else f"{_UNUSED}{row}"
+        for row, word in enumerate(words, start=1)
+    ]
+    foreign = [word for word, mine in zip(words, ours, strict=True) if word != mine]
+    if foreign:
+        logging.warning(
+            "%d words of the vocabulary cannot come out of our tokeniser, so their rows are never "
+            "used: %s",
+            len(foreign),
+            ", ".join(foreign[:10]),
+        )
+    return text.Vocabulary(tuple(ours), "drop")
 
 
 def _fill_up(vocabulary: text.Vocabulary, rows: int, path: str) -> text.Vocabulary:
@@ -226,9 +258,10 @@ def export_torch(
     Raises:
       ValueError: no run, no torch names for its network, or the file exists or cannot be written.
     """
-    out = pathlib.Path(out).expanduser()
-    if out.exists():
-        raise ValueError(f"--out {str(out)!r} exists; name a new file.")
+    out = weight_files.check_name(out, "--out")
+    words = out.with_name(re.sub(r"\.(pth\.tar|\w+)$", "", out.name) + "_vocabulary.json")
+    if not backbone and words.exists():
+        raise ValueError(f"--out {str(out)!r} comes with {words.name}, which exists: move it.")
     run = retrieval.load_run(workdir, which=which)
     names = (torch_names.backbone if backbone else torch_names.network)(run.model, run.variables)
     record = pretrained.load_record(workdir) or {}
@@ -244,11 +277,9 @@ def export_torch(
         with checkpoint.Checkpoints(workdir) as checkpoints:
             epoch = int(checkpoints.meta(run.step)["epoch"])
         tensors = _nested(tensors, table, epoch)
-    out.parent.mkdir(parents=True, exist_ok=True)
     weight_files.write(out, tensors, field="--out")
     if not backbone:
-        stem = re.sub(r"\.(pth\.tar|\w+)$", "", out.name)
-        run.vocabulary.to_json(out.with_name(f"{stem}_vocabulary.json"))
+        run.vocabulary.to_json(words)
     return out, count
 
 
@@ -264,23 +295,22 @@ def _nested(tensors: Mapping[str, np.ndarray], table: Any, epoch: int) -> dict[s
     return nested | {"epoch": epoch}
 
 
-def convert_file(source: str, out: str | os.PathLike[str]) -> tuple[pathlib.Path, str, int]:
-    """Writes the tensors of a file in another format, names and values unchanged.
+def convert_file(
+    source: str, out: str | os.PathLike[str]
+) -> tuple[pathlib.Path, weight_files.WeightFile]:
+    """Writes the tensors of a file in another format, as `weight_files.read` gives them.
 
     Args:
       source: see `weight_files.read`.
       out: file to write, for example ``.safetensors``, which needs no torch to be read.
 
     Returns:
-      The file, the SHA-256 of the source, and the number of tensors.
+      The file, and what was read.
 
     Raises:
       ValueError: the source cannot be read, or the file exists.
     """
-    out = pathlib.Path(out).expanduser()
-    if out.exists():
-        raise ValueError(f"--to {str(out)!r} exists; name a new file.")
+    out = weight_files.check_name(out, "--to")
     weights = weight_files.read(source, field=_FIELD)
-    out.parent.mkdir(parents=True, exist_ok=True)
     weight_files.write(out, weights.tensors, field="--to")
-    return out, weights.sha256, len(weights.tensors)
+    return out, weights

@@ -172,7 +172,7 @@ def _check_request(to: str, platforms: tuple[str, ...]) -> str:
 
 
 def _free_folder(out: str | os.PathLike[str]) -> pathlib.Path:
-    folder = pathlib.Path(out).absolute()
+    folder = pathlib.Path(out).expanduser().absolute()
     if "://" in str(out):
         raise ValueError(f"--out {str(out)!r} is not a local folder: name one and copy it.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -18,13 +18,12 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxreid import files, freezing, sharding, torch_names, weight_files
+from jaxreid import files, freezing, sharding, torch_names, weight_files, weight_sources
 from jaxreid.torch_names import Entry, Names
 from jaxreid.typing import PyTree
 
 FILE_NAME = "pretrained.json"
 
-_LISTED = 20
 _COUNTERS = "step counters of BatchNorm, which decide nothing"
 _OTHER_CLASSES = "a classifier of other identities"
 
@@ -39,7 +38,8 @@ class Report:
       missing: our arrays whose tensors the file does not have.
       kept: likewise, where a file may lack them: they keep their initial values; with the reason.
       unexpected: tensors that belong nowhere.
-      wrong_shape: tensors of another shape, each with both shapes.
+      wrong_shape: tensors of another shape, each with both shapes, or of another kind of number.
+      rounded: our arrays that came from float64.
       counters: steps that the file's BatchNorms counted, by our names.
     """
 
@@ -49,6 +49,7 @@ class Report:
     kept: Mapping[str, str]
     unexpected: tuple[str, ...]
     wrong_shape: tuple[str, ...]
+    rounded: tuple[str, ...]
     counters: Mapping[str, int]
 
     @property
@@ -59,6 +60,8 @@ class Report:
     def __str__(self) -> str:
         """One line a kind, with names below it."""
         lines = [f"{len(self.loaded)} arrays loaded"]
+        if self.rounded:
+            lines[0] += f", {len(self.rounded)} of them rounded from float64"
         for title, names in (("left out on purpose", self.left_out), ("kept", self.kept)):
             reasons: dict[str, list[str]] = {}
             for name, reason in names.items():
@@ -115,44 +118,52 @@ def _match(
     kept: dict[str, str] = {}
     missing: list[str] = []
     wrong: list[str] = []
+    rounded: list[str] = []
     for entry in names.entries:
         leaf = leaves[entry.ours]
         found = {name: rest.pop(name) for name in entry.theirs if name in rest}
         absent = [name for name in entry.theirs if name not in found]
         shape = entry.layout.torch_shape(leaf.shape)
-        other = {name: x.shape for name, x in found.items() if x.shape != shape}
+        misfits = [note for name, x in found.items() if (note := _misfit(name, x, shape))]
         reason = _reason(names.optional, entry.theirs[0])
         if not found and reason:
             kept[entry.ours] = reason
         elif absent:
             missing += [f"{name} {shape}, for {entry.ours}" for name in absent]
-        elif other and entry.layout.classes and all(s[1:] == shape[1:] for s in other.values()):
+        elif misfits and entry.layout.classes and _of_other_classes(found, shape):
             left_out |= {name: f"{_OTHER_CLASSES}, {x.shape} there" for name, x in found.items()}
-        elif other:
-            wrong += [
-                f"{name} {s} there, {shape} here{_note(s, shape)}" for name, s in other.items()
-            ]
+        elif misfits:
+            wrong += misfits
         else:
             values[entry.ours] = _value(entry, list(found.values()), leaf)
-    counted = {name: rest.pop(name) for name in names.counters if name in rest}
-    left_out |= dict.fromkeys(counted, _COUNTERS)
-    unexpected = []
-    for name, tensor in rest.items():
-        reason = _reason(names.left_out, name)
-        if reason:
-            left_out[name] = reason
-        else:
-            unexpected.append(f"{name} {tensor.shape}")
+            rounded += [entry.ours] if next(iter(found.values())).itemsize > 4 else []
+    counters = {names.counters[name]: rest.pop(name) for name in names.counters if name in rest}
+    left_out |= {name: _COUNTERS for name, ours in names.counters.items() if ours in counters}
+    left_out |= {name: why for name in rest if (why := _reason(names.left_out, name))}
     report = Report(
         loaded=tuple(values),
         left_out=left_out,
         missing=tuple(missing),
         kept=kept,
-        unexpected=tuple(unexpected),
+        unexpected=tuple(f"{name} {x.shape}" for name, x in rest.items() if name not in left_out),
         wrong_shape=tuple(wrong),
-        counters={names.counters[name]: int(count) for name, count in counted.items()},
+        rounded=tuple(rounded),
+        counters={name: int(count.max(initial=0)) for name, count in counters.items()},
     )
     return values, report
+
+
+def _misfit(name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> str:
+    """Says what keeps a tensor from its place; empty where nothing does."""
+    if tensor.shape != shape:
+        return f"{name} {tensor.shape} there, {shape} here{_note(tensor.shape, shape)}"
+    if not np.issubdtype(tensor.dtype, np.floating):
+        return f"{name} {tensor.dtype} there, float32 here"
+    return ""
+
+
+def _of_other_classes(found: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> bool:
+    return all(x.ndim == len(shape) and x.shape[1:] == shape[1:] for x in found.values())
 
 
 def _reason(patterns: Mapping[str, str], name: str) -> str | None:
@@ -215,7 +226,7 @@ def check(config: ConfigDict) -> None:
             "own backbone: leave config.pretrained empty."
         )
     if config.pretrained:
-        weight_files.fetch_checked(
+        weight_sources.fetch(
             config.pretrained, sha256=config.pretrained_sha256, field="config.pretrained"
         )
 
@@ -239,6 +250,8 @@ def start_from_file(
     Raises:
       ValueError: the file cannot be read or does not fit.
     """
+    # What a start that failed has left there.
+    (pathlib.Path(workdir) / FILE_NAME).unlink(missing_ok=True)
     if not config.pretrained:
         if not config.init_from:
             _tell_of_random_values(config, model, variables)

@@ -124,10 +124,19 @@ def fresh_opt_state(optimizer: optax.GradientTransformation, params: PyTree, mes
     return jax.jit(optimizer.init, out_shardings=places)(params)
 
 
-def _augmented(
+def augmented(
     config: ConfigDict, data: dict[str, jax.Array], key: jax.Array
 ) -> dict[str, jax.Array]:
-    """Augments images and captions of a batch as the config says, and normalises the images."""
+    """Augments images and captions of a batch as the config says, and normalises the images.
+
+    Args:
+      config: ``augment``, ``data.mean``, ``data.std``, ``dtype``.
+      data: a batch, as `feed.gather` gives it.
+      key: of this batch.
+
+    Returns:
+      The batch as the network sees it.
+    """
     of_images = dict(config.augment)
     if of_images.pop("turn_words", False):
         words_key = jax.random.fold_in(key, 1)
@@ -178,7 +187,7 @@ def make_train_step(
     ) -> tuple[TrainState, Scalars]:
         key = jax.random.fold_in(jax.random.key(resident["seed"]), state.step)
         augment_key, dropout_key, objective_key = jax.random.split(key, 3)
-        data = _augmented(config, feed.gather(resident, batch), augment_key)
+        data = augmented(config, feed.gather(resident, batch), augment_key)
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
             params = freezing.stop_gradients(params, frozen)

@@ -1,4 +1,4 @@
-"""Files of weights from other programs: where they come from, that they are whole, what is in them.
+"""Files of weights from other programs: that they are whole, and what is in them.
 
 Formats are ``.safetensors``, ``.npz``, and torch's ``.pth`` and ``.pt`` (also ``.pth.tar``), for
 which torch must be installed (extra ``reference``); code in a pickle is never run.
@@ -6,14 +6,16 @@ which torch must be installed (extra ``reference``); code in a pickle is never r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import importlib
 import os
 import pathlib
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,23 +24,17 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxreid.data.cache import default_cache_dir
+from jaxreid import weight_sources
 
 FORMATS = ".safetensors, .npz, .pth, .pt, .pth.tar"
 
-# Files of the hub whose pages print the SHA-256.
-_KNOWN = {
-    "hf://timm/resnet50.tv_in1k/model.safetensors": (
-        "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888"
-    ),
-}
-# torchvision and others put the first digits of the SHA-256 into the name: resnet50-0676ba61.pth.
-_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-# What torch programs call the dictionary of weights inside a checkpoint.
-_WRAPPERS = ("state_dict", "model")
-# And where its names stand beside those of other modules, which keep the name of theirs.
-_NETWORK = "network"
+_TORCH = (".pth", ".pt", ".pth.tar")
+# What torch programs call the dictionary of a network's weights inside a checkpoint.
+_WRAPPERS = ("state_dict", "model", "network")
+# Modules that SSAN's released program saves beside its network.
+_BESIDE = ("W", "WL", "WN")
+# What checkpoints hold of training, which is no weight.
+_OF_TRAINING = ("optimizer", "optim", "scheduler", "lr_scheduler")
 # Weights of a network that ran under DataParallel.
 _PARALLEL = "module."
 
@@ -51,8 +47,8 @@ class WeightFile:
       source: path or address, as it was given.
       sha256: of the file, hexadecimal.
       tensors: by name; of a dictionary of dictionaries ``outer.inner``, or ``inner`` where the
-        outer one is called "network".
-      others: what else is in the file, that is no tensor.
+        outer one is the network ("state_dict", "model", "network").
+      others: what else is in the file, that is no tensor of a network.
     """
 
     source: str
@@ -66,144 +62,33 @@ def read(source: str | os.PathLike[str], *, sha256: str = "", field: str) -> Wei
 
     Args:
       source: a path, ``hf://OWNER/REPO/FILE`` (extra ``hub``) or ``gs://BUCKET/FILE`` (``gcs``).
-      sha256: what its SHA-256 must be; empty: what the file's own name or its page says of it, if
-        anything.
+      sha256: what its SHA-256 must be, see `weight_sources.fetch`.
       field: what to call the source in errors, ``config.pretrained``.
 
     Returns:
-      Its tensors. A dictionary "state_dict" or "model" around them is opened, and "module." in
-      front of every name is taken off.
+      Its tensors; "module." in front of every name is taken off, and floats of 16 bits are widened
+      to 32.
 
     Raises:
       ValueError: there is no such file, it is not whole, or it is none of these formats.
     """
     source = str(source)
-    path, digest = fetch_checked(source, sha256=sha256, field=field)
+    path, digest = weight_sources.fetch(source, sha256=sha256, field=field)
     reader = _reader(path, source, field)
+    where = f"{field} is {source!r}"
     try:
         content = reader(path)
     except _UNREADABLE as error:
-        raise ValueError(
-            f"{field} is {source!r}, which cannot be read as {path.suffix} ({_first_line(error)}). "
-            "It may be cut short, or be another kind of file: fetch it again and compare its size "
-            "and SHA-256."
-        ) from error
-    tensors, others = _flatten(content)
+        raise ValueError(f"{where}, {_why(path, error)}") from error
+    others: list[str] = []
+    tensors = _flatten(content, where, others)
     if not tensors:
         raise ValueError(
-            f"{field} is {source!r}, which holds no tensors"
+            f"{where}, which holds no tensors"
             + (f", only {', '.join(others[:5])}" if others else "")
             + ". It takes a file of weights: a dictionary of tensors by name."
         )
-    return WeightFile(source, digest, tensors, others)
-
-
-def fetch_checked(source: str, *, sha256: str, field: str) -> tuple[pathlib.Path, str]:
-    """Returns a local file with the content of a source, and its SHA-256, which must be right.
-
-    Args:
-      source: see `read`.
-      sha256: see `read`.
-      field: see `read`.
-
-    Raises:
-      ValueError: there is no such file, or it is another than was meant.
-    """
-    path = fetch(source, field)
-    return path, _checked_digest(path, sha256.lower(), source, field)
-
-
-def fetch(source: str, field: str) -> pathlib.Path:
-    """Returns a local file with the content of a source.
-
-    Args:
-      source: see `read`.
-      field: what to call it in errors.
-
-    Raises:
-      ValueError: there is no such file, or an extra is missing.
-    """
-    if source.startswith("hf://"):
-        return _from_hub(source, field)
-    if "://" in source:
-        return _from_bucket(source, field)
-    path = pathlib.Path(source).expanduser()
-    if not path.is_file():
-        raise ValueError(
-            f"{field} is {source!r}, and there is no such file. It takes a path, "
-            "hf://OWNER/REPO/FILE or gs://BUCKET/FILE."
-        )
-    return path
-
-
-def digest_of(path: pathlib.Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checked_digest(path: pathlib.Path, wanted: str, source: str, field: str) -> str:
-    if wanted and not _SHA256.fullmatch(wanted):
-        raise ValueError(
-            f"{field}_sha256 is {wanted!r}; it takes the 64 hexadecimal digits of a SHA-256."
-        )
-    digest = digest_of(path)
-    named = _DIGEST_IN_NAME.search(path.name)
-    told_by = "the config" if wanted else "its page" if source in _KNOWN else "its name"
-    wanted = wanted or _KNOWN.get(source, named[1] if named else "")
-    if not digest.startswith(wanted):
-        raise ValueError(
-            f"{field} is {source!r}, whose SHA-256 is {digest}; {told_by} says {wanted}. The file "
-            "is not whole or not the one that was meant: fetch it again."
-        )
-    return digest
-
-
-def _from_hub(source: str, field: str) -> pathlib.Path:
-    parts = source.removeprefix("hf://").split("/")
-    if len(parts) < 3 or not all(parts):
-        raise ValueError(
-            f"{field} is {source!r}; it takes hf://OWNER/REPO/FILE, and OWNER/REPO@REVISION for "
-            "another than the newest."
-        )
-    repo, _, revision = f"{parts[0]}/{parts[1]}".partition("@")
-    try:
-        hub: Any = importlib.import_module("huggingface_hub")
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{field} is {source!r}, which takes the package huggingface_hub: "
-            "pip install 'jaxreid[hub]'."
-        ) from error
-    try:
-        return pathlib.Path(
-            hub.hf_hub_download(repo, "/".join(parts[2:]), revision=revision or None)
-        )
-    except Exception as error:  # the hub's own, and those of whatever carries its requests
-        raise ValueError(
-            f"{field} is {source!r}, which could not be fetched: {_first_line(error)}. Check "
-            "owner, repository and file, or fetch it elsewhere and give a path."
-        ) from error
-
-
-def _from_bucket(source: str, field: str) -> pathlib.Path:
-    """Copies a remote file into the cache, unless it is there already with the same size."""
-    from etils import epath
-
-    name = hashlib.sha256(source.encode()).hexdigest()[:16]
-    local = default_cache_dir() / "weights" / name / source.rsplit("/", 1)[-1]
-    try:
-        remote = epath.Path(source)
-        if not local.is_file() or local.stat().st_size != remote.stat().length:
-            local.parent.mkdir(parents=True, exist_ok=True)
-            partial = local.with_name(f"{local.name}.partial")
-            partial.write_bytes(remote.read_bytes())
-            partial.replace(local)
-    except Exception as error:  # those of fsspec and of each store's client
-        raise ValueError(
-            f"{field} is {source!r}, which could not be fetched: {_first_line(error)}. gs:// takes "
-            "pip install 'jaxreid[gcs]' and credentials that may read the bucket."
-        ) from error
-    return local
+    return WeightFile(source, digest, tensors, tuple(others))
 
 
 def _reader(path: pathlib.Path, source: str, field: str) -> Callable[[pathlib.Path], Any]:
@@ -214,7 +99,7 @@ def _reader(path: pathlib.Path, source: str, field: str) -> Callable[[pathlib.Pa
         return safetensors.numpy.load_file
     if name.endswith(".npz"):
         return _read_npz
-    if name.endswith((".pth", ".pt", ".pth.tar")):
+    if name.endswith(_TORCH):
         try:
             importlib.import_module("torch")
         except ModuleNotFoundError as error:
@@ -234,49 +119,86 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_torch(path: pathlib.Path) -> Any:
     import torch
+    from numpy._core.multiarray import scalar
 
-    return torch.load(path, map_location="cpu", weights_only=True)
+    # Programs keep their best score beside the weights, often as a scalar of NumPy.
+    numpy_scalars: list[Any] = [
+        scalar,
+        (scalar, "numpy.core.multiarray.scalar"),  # as NumPy 1 wrote it
+        np.dtype,
+        *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
+    ]
+    with torch.serialization.safe_globals(numpy_scalars):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
-# `torch.load` gives RuntimeError for a cut archive and UnpicklingError for code in a pickle.
+# What the three readers were seen to give for cut files, flipped bytes and refused code.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, AttributeError),
+    *(IndexError, AssertionError, struct.error, zlib.error),
     *(pickle.UnpicklingError, zipfile.BadZipFile, safetensors.SafetensorError),
 )
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+def _why(path: pathlib.Path, error: BaseException) -> str:
+    """What is the matter with a file that cannot be read, and what to do."""
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
+    if "TorchScript" in text:
+        return (
+            "a TorchScript program. Load it with torch.jit.load, save model.state_dict() by "
+            "torch.save, and give that file."
+        )
+    code = re.search(r"GLOBAL (\S+)", text)
+    if isinstance(error, pickle.UnpicklingError) and code:
+        return (
+            f"which holds {code[1]}: code, and not weights alone, so it was not loaded. Where you "
+            "trust it, load it with torch, save model.state_dict() and give that file."
+        )
+    return (
+        f"which cannot be read as {path.suffix} ({weight_sources.first_line(error)}). It may be "
+        "cut short, or be another kind of file: fetch it again and compare its size and SHA-256."
+    )
 
 
-def _flatten(content: Any) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Tensors by name, whatever dictionaries they lie in, and the names of what is none."""
-    tensors: dict[str, np.ndarray] = {}
-    others: list[str] = []
+def _flatten(content: Any, where: str, others: list[str]) -> dict[str, np.ndarray]:
+    """Tensors by name, whatever dictionaries they lie in; the names of the rest go to `others`."""
     if not isinstance(content, Mapping):
-        return tensors, (type(content).__name__,)
-    for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            others += [str(name) for name in content if name != wrapper]
-            content = content[wrapper]
-            break
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            inner, rest = _flatten(value)
-            prefix = "" if name == _NETWORK else f"{name}."
-            tensors |= {f"{prefix}{key}": array for key, array in inner.items()}
-            others += [f"{name}.{key}" for key in rest]
-        elif (array := _as_array(value)) is None:
-            others.append(str(name))
+        others.append(type(content).__name__)
+        return {}
+    tensors: dict[str, np.ndarray] = {}
+
+    def add(found: Mapping[str, np.ndarray], prefix: str = "") -> None:
+        for name, array in found.items():
+            if prefix + name in tensors:
+                raise ValueError(f"{where}, in which two tensors have the name {prefix}{name}.")
+            tensors[prefix + name] = array
+
+    networks = [name for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+    if len(networks) > 1:
+        raise ValueError(
+            f"{where}, which holds several networks: {', '.join(networks)}. Save the one that is "
+            "meant in a file of its own."
+        )
+    for name in networks:
+        add(_flatten(content[name], where, others))
+    for key, value in content.items():
+        name = str(key)
+        if key in networks:
+            continue
+        if name in _OF_TRAINING or (networks and name not in _BESIDE):
+            others.append(name)
+        elif isinstance(value, Mapping):
+            add(_flatten(value, where, others), f"{name}.")
+        elif (array := _as_array(value, name, where)) is None:
+            others.append(name)
         else:
-            tensors[str(name)] = array
+            add({name: array})
     if tensors and all(name.startswith(_PARALLEL) for name in tensors):
         tensors = {name.removeprefix(_PARALLEL): array for name, array in tensors.items()}
-    return tensors, tuple(others)
+    return tensors
 
 
-def _as_array(value: Any) -> np.ndarray | None:
+def _as_array(value: Any, name: str, where: str) -> np.ndarray | None:
     """A numpy array of a tensor, those of 16 bits widened; None of anything else."""
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "detach"):  # a tensor, told without importing torch
@@ -284,52 +206,96 @@ def _as_array(value: Any) -> np.ndarray | None:
         value = value.detach()
         if value.is_floating_point() and value.itemsize < 4:  # numpy has no bfloat16
             value = value.float()
-        value = value.numpy()
+        try:
+            value = value.numpy()
+        except (TypeError, RuntimeError) as error:  # sparse and quantized ones
+            raise ValueError(
+                f"{where}, whose tensor {name} is no plain array "
+                f"({weight_sources.first_line(error)}): save it dense."
+            ) from error
     if value.dtype in (np.float16, ml_dtypes.bfloat16):
         value = value.astype(np.float32)
-    return value
+    # Files may keep other byte and axis orders, which not every writer looks at.
+    return np.asarray(value, value.dtype.newbyteorder("="), order="C")
+
+
+def check_name(path: str | os.PathLike[str], field: str) -> pathlib.Path:
+    """Refuses a file to write that is there already, or of a kind that cannot be written.
+
+    Args:
+      path: of the file.
+      field: what to call it in errors.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: the file exists, is of another kind, or takes torch, which is missing.
+    """
+    path = pathlib.Path(path).expanduser()
+    name = path.name.lower()
+    if path.exists():
+        raise ValueError(f"{field} {str(path)!r} exists; name a new file.")
+    if not name.endswith((".safetensors", ".npz", *_TORCH)):
+        raise ValueError(f"{field} is {str(path)!r}; it takes a file of one of: {FORMATS}.")
+    if name.endswith(_TORCH):
+        try:
+            importlib.import_module("torch")
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{field} is {str(path)!r}, a file of torch, which is not installed: pip install "
+                "'jaxreid[reference]', or write .safetensors."
+            ) from error
+    return path
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Any], *, field: str) -> None:
     """Writes tensors by name, whole or not at all.
 
     Args:
-      path: ``.safetensors``, ``.npz``, or ``.pth`` or ``.pt`` (needs torch).
+      path: file that is not there yet: ``.safetensors``, ``.npz``, or ``.pth`` or ``.pt``, which
+        need torch.
       tensors: arrays by name; for torch's formats also dictionaries of them, and plain numbers.
       field: what to call the path in errors.
 
     Raises:
-      ValueError: another kind of file, or torch is missing.
+      ValueError: see `check_name`.
       OSError: the file cannot be written.
     """
-    path = pathlib.Path(path).expanduser()
+    path = check_name(path, field)
     partial = path.with_name(f"{path.name}.partial")
-    name = path.name.lower()
-    if name.endswith((".pth", ".pt", ".pth.tar")):
-        _write_torch(partial, tensors, str(path), field)
-    elif name.endswith(".safetensors"):
-        safetensors.numpy.save_file(_flatten(tensors)[0], partial)
-    elif name.endswith(".npz"):
-        arrays: dict[str, Any] = _flatten(tensors)[0]
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-    else:
-        raise ValueError(f"{field} is {str(path)!r}; it takes a file of one of: {FORMATS}.")
-    partial.replace(path)
-
-
-def _write_torch(partial: pathlib.Path, tensors: Mapping[str, Any], path: str, field: str) -> None:
     try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{field} is {path!r}, a file of torch, which is not installed: pip install "
-            "'jaxreid[reference]', or write .safetensors."
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.name.lower().endswith(_TORCH):
+            _write_torch(partial, tensors)
+        elif path.name.lower().endswith(".safetensors"):
+            safetensors.numpy.save_file(dict(tensors), partial)
+        else:
+            _write_npz(partial, tensors)
+        partial.replace(path)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise OSError(
+            f"{field} {str(path)!r} cannot be written: {weight_sources.first_line(error)}."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # gone already, or no file could be there
+            partial.unlink()
+
+
+def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    # By hand, since `np.savez` takes names as keywords and has some of its own.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in tensors.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+
+
+def _write_torch(path: pathlib.Path, tensors: Mapping[str, Any]) -> None:
+    import torch
 
     def as_torch(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: as_torch(inner) for name, inner in value.items()}
         return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
 
-    torch.save(as_torch(tensors), partial)
+    torch.save(as_torch(tensors), path)

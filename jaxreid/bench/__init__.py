@@ -1,9 +1,10 @@
-"""How fast this library is here: training steps, retrieval metrics, images, and builds."""
+"""How fast this library is here: training, embedding, retrieval metrics, images, and builds."""
 
 from jaxreid.bench.build import bench_build
+from jaxreid.bench.embed import bench_embed
 from jaxreid.bench.eval import bench_eval
 from jaxreid.bench.input import bench_input
 from jaxreid.bench.measure import Measured
 from jaxreid.bench.train import bench_train
 
-__all__ = ["Measured", "bench_build", "bench_eval", "bench_input", "bench_train"]
+__all__ = ["Measured", "bench_build", "bench_embed", "bench_eval", "bench_input", "bench_train"]

@@ -29,7 +29,7 @@ Rows = Sequence[tuple[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds that something took.
+    """Seconds that something took, or other samples of one number.
 
     Attributes:
       median: of all samples.
@@ -44,9 +44,9 @@ class Timing:
     count: int
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Timing:
+    def of(cls, samples: Sequence[float]) -> Timing:
         """Sums up samples; at least one."""
-        return cls(float(np.median(seconds)), min(seconds), max(seconds), len(seconds))
+        return cls(float(np.median(samples)), min(samples), max(samples), len(samples))
 
     def __str__(self) -> str:
         return f"{self.median:.4g} (min {self.min:.4g}, max {self.max:.4g}, {self.count} samples)"
@@ -75,10 +75,11 @@ def time_in_turns(
 
 
 class HostMemory:
-    """Resident memory of this process inside a ``with``, sampled by a thread.
+    """Resident memory of a process inside a ``with``, sampled by a thread.
 
     Args:
       interval: seconds between samples.
+      pid: of another process; None for this one.
       anonymous: count only memory that no file stands behind, so neither memory maps nor programs;
         where the system does not tell it apart (it does on Linux), all is counted.
 
@@ -87,10 +88,12 @@ class HostMemory:
       samples: bytes, in order.
     """
 
-    def __init__(self, interval: float = 0.01, *, anonymous: bool = False) -> None:
+    def __init__(
+        self, interval: float = 0.01, *, pid: int | None = None, anonymous: bool = False
+    ) -> None:
         self._interval = interval
         self._anonymous = anonymous
-        self._process = psutil.Process()
+        self._process = psutil.Process(pid)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.before = 0
@@ -103,7 +106,7 @@ class HostMemory:
 
     def __enter__(self) -> HostMemory:
         self._sample()
-        self.before = self.samples[0]
+        self.before = max(self.samples, default=0)
         self._thread.start()
         return self
 
@@ -117,7 +120,10 @@ class HostMemory:
             self._sample()
 
     def _sample(self) -> None:
-        found = self._process.memory_info()
+        try:
+            found = self._process.memory_info()
+        except psutil.NoSuchProcess:  # another one may end, which is for its owner to notice
+            return
         of_files = getattr(found, "shared", 0) if self._anonymous else 0
         self.samples.append(found.rss - of_files)
 

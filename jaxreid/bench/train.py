@@ -13,13 +13,15 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxreid import flops, step, train
-from jaxreid.bench import made_up, measure
+from jaxreid.bench import beside, handover, made_up, measure
 from jaxreid.models.templates import RowTemplate
 
 _NUM_IMAGES = 256
 # An accelerator works while the host prepares the next steps: only stretches of them can be timed.
 _STRETCH = 10
 _STEPS_ON_CPU, _STEPS = 5, 100
+# Beside another side, steps go round so many batches, which both hold.
+_BATCHES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,12 @@ class Program:
 
 
 def bench_train(
-    config: ConfigDict, *, steps: int = 0, num_ids: int = 11003, vocab_size: int = 5000
+    config: ConfigDict,
+    *,
+    steps: int = 0,
+    num_ids: int = 11003,
+    vocab_size: int = 5000,
+    against: str = "",
 ) -> measure.Measured:
     """Measures the training step of a config's last stage: feed, network, objective, optimiser.
 
@@ -49,93 +56,156 @@ def bench_train(
       steps: that are timed, after warming up; 0 for 5 on CPU and 100 on accelerators.
       num_ids: identities of the training split.
       vocab_size: rows of the word table.
+      against: "torch" measures PyTorch's step, too, in turn with ours on the same batches.
 
     Returns:
       Rates, seconds a step, compile time, memory, and the share of the device's peak.
 
     Raises:
-      ValueError: a number or a field of the config is out of range.
+      ValueError: a number or a field of the config is out of range, or there is nothing to compare
+        with.
+      ChildProcessError: the other side ended early.
     """
+    beside.check(against)
     on_cpu = jax.default_backend() == "cpu"
     steps = steps or (_STEPS_ON_CPU if on_cpu else _STEPS)
     if steps < 1:
         raise ValueError(f"--steps is {steps}; it takes 1 or more, or 0 for what suits the device.")
     where = measure.environment()
-    with measure.HostMemory() as memory:
-        data = made_up.run_data(
-            config, num_images=_NUM_IMAGES, num_ids=num_ids, vocab_size=vocab_size
-        )
-        trainer = train.make_trainer(config, data)
-        stage = trainer.stages[-1]
-        optimizer = trainer.optimizer(stage)
-        state = step.init_state(config, trainer.model, optimizer, trainer.mesh)
-        state = state.replace(step=state.step + stage.first)  # the stage's epochs count from there
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        plan = [trainer.template(trainer.feed.lengths(number)) for number in range(steps)]
-        programs = _compile(trainer, stage, optimizer, state, plan)
-        seconds = list(_time_steps(trainer, programs, state, plan, 1 if on_cpu else _STRETCH))
+    sizes = {"num_ids": num_ids, "vocab_size": vocab_size}
+    time_it = _time_beside if against else _time_alone
+    with measure.HostMemory(beside.SAMPLE_SECONDS if against else 0.01) as memory:
+        data = made_up.run_data(config, num_images=_NUM_IMAGES, **sizes)
+        ours = _make_ours(train.make_trainer(config, data))
+        seconds, compared = time_it(ours, steps, 1 if on_cpu else _STRETCH)
     numbers = {
         **_settings(config),
-        "stage": stage.index,
-        "stages": len(trainer.stages),
-        "num_ids": num_ids,
-        "vocab_size": vocab_size,
-        "parameters": parameters,
+        "stage": ours.stage.index,
+        "stages": len(ours.trainer.stages),
+        **sizes,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(ours.state.params)),
         "steps": steps,
-        **_speed(config.batch_size, measure.Timing.of(seconds)),
-        **_work(programs, plan, float(np.median(seconds)), where),
+        **_speed(config.batch_size, seconds),
+        **_work(ours, seconds.median, where),
         "peak_host_bytes": memory.peak,
         "peak_device_bytes": measure.device_peak_memory(),
+        **compared,
     }
     return measure.Measured.here(_title(config), where, numbers, _rows(numbers))
 
 
-def _compile(
-    trainer: train.Trainer,
-    stage: train.Stage,
-    optimizer: optax.GradientTransformation,
-    state: step.TrainState,
-    plan: Sequence[RowTemplate],
-) -> dict[RowTemplate, Program]:
-    """Compiles the step for each template that the planned steps use."""
-    jitted: Any = trainer.train_step(stage, optimizer)
-    as_counted = dataclasses.replace(trainer, model=flops.counted_form(trainer.model))
-    counted: Any = as_counted.train_step(stage, optimizer)
-    programs = {}
-    for template in dict.fromkeys(plan):
-        arguments = state, trainer.feed.resident, _batch(trainer, plan.index(template))
-        start = time.perf_counter()
-        compiled = jitted.trace(*arguments, template=template).lower().compile()
-        seconds = time.perf_counter() - start
-        jaxpr = counted.trace(*arguments, template=template).jaxpr
-        programs[template] = Program(compiled, seconds, flops.count_jaxpr(jaxpr))
-    return programs
+@dataclasses.dataclass
+class _Ours:
+    """Our side in the last stage; the state goes from step to step.
+
+    Attributes:
+      trainer: of the run.
+      stage: the last.
+      optimizer: of the stage.
+      state: before the next step.
+      plan: templates of the batches.
+      programs: compiled steps by template.
+    """
+
+    trainer: train.Trainer
+    stage: train.Stage
+    optimizer: optax.GradientTransformation
+    state: step.TrainState
+    plan: Sequence[RowTemplate] = ()
+    programs: dict[RowTemplate, Program] = dataclasses.field(default_factory=dict)
+
+    def batch(self, number: int) -> Mapping[str, jax.Array]:
+        return next(self.trainer.feed.batches(number, number + 1))[0]
+
+    def compile(self, batches: int) -> None:
+        """Compiles the step for each template that so many batches need."""
+        feed = self.trainer.feed
+        self.plan = [self.trainer.template(feed.lengths(number)) for number in range(batches)]
+        jitted: Any = self.trainer.train_step(self.stage, self.optimizer)
+        model = flops.counted_form(self.trainer.model)
+        as_counted = dataclasses.replace(self.trainer, model=model)
+        counted: Any = as_counted.train_step(self.stage, self.optimizer)
+        for template in dict.fromkeys(self.plan):
+            batch = self.batch(self.plan.index(template))
+            arguments = self.state, feed.resident, batch
+            start = time.perf_counter()
+            compiled = jitted.trace(*arguments, template=template).lower().compile()
+            seconds = time.perf_counter() - start
+            jaxpr = counted.trace(*arguments, template=template).jaxpr
+            self.programs[template] = Program(compiled, seconds, flops.count_jaxpr(jaxpr))
+
+    def advance(self, number: int, batch: Mapping[str, jax.Array]) -> step.Scalars:
+        """Runs the step on a batch of this number."""
+        run = self.programs[self.plan[number]].run
+        self.state, scalars = run(self.state, self.trainer.feed.resident, batch)
+        return scalars
+
+    def warm_up(self) -> step.Scalars:
+        """Runs every program once; returns what the first step, of batch 0, says."""
+        numbers = [self.plan.index(template) for template in self.programs]
+        scalars = [self.advance(number, self.batch(number)) for number in numbers]
+        jax.block_until_ready(self.state)
+        return scalars[0]
 
 
-def _batch(trainer: train.Trainer, number: int) -> Mapping[str, jax.Array]:
-    return next(trainer.feed.batches(number, number + 1))[0]
+def _make_ours(trainer: train.Trainer) -> _Ours:
+    stage = trainer.stages[-1]
+    optimizer = trainer.optimizer(stage)
+    state = step.init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
+    state = state.replace(step=state.step + stage.first)  # the stage's epochs count from there
+    return _Ours(trainer, stage, optimizer, state)
 
 
-def _time_steps(
-    trainer: train.Trainer,
-    programs: Mapping[RowTemplate, Program],
-    state: step.TrainState,
-    plan: Sequence[RowTemplate],
-    stretch: int,
-) -> Iterator[float]:
-    """Yields seconds a step of each stretch of steps."""
-    for template, program in programs.items():
-        batch = _batch(trainer, plan.index(template))
-        state, _ = program.run(state, trainer.feed.resident, batch)
-    jax.block_until_ready(state)
+def _time_alone(ours: _Ours, steps: int, stretch: int) -> tuple[measure.Timing, Mapping[str, Any]]:
+    """Returns seconds a step, and nothing to say besides."""
+    ours.compile(steps)
+    ours.warm_up()
+    return measure.Timing.of(list(_time_stretches(ours, stretch))), {}
+
+
+def _time_stretches(ours: _Ours, stretch: int) -> Iterator[float]:
+    """Yields seconds a step of each stretch of the planned steps."""
+    steps = len(ours.plan)
     start, since = 0, time.perf_counter()
-    batches = trainer.feed.batches(0, len(plan))
-    for done, (template, (batch, _)) in enumerate(zip(plan, batches, strict=True), start=1):
-        state, _ = programs[template].run(state, trainer.feed.resident, batch)
-        if done % stretch == 0 or done == len(plan):
-            jax.block_until_ready(state)
+    for number, (batch, _) in enumerate(ours.trainer.feed.batches(0, steps)):
+        ours.advance(number, batch)
+        done = number + 1
+        if done % stretch == 0 or done == steps:
+            jax.block_until_ready(ours.state)
             yield (time.perf_counter() - since) / (done - start)
             start, since = done, time.perf_counter()
+
+
+def _time_beside(ours: _Ours, steps: int, stretch: int) -> tuple[measure.Timing, Mapping[str, Any]]:
+    """Returns seconds a step, and what to say of both sides, which take stretches in turn."""
+    batches = min(steps, _BATCHES)
+    handed_over = handover.training(ours.trainer, ours.stage, ours.state, batches)
+    with beside.Torch(*handed_over) as torch:
+        del handed_over
+        parameters = handover.count_parameters(ours.trainer.model, ours.state.params)
+        handover.check_parameters(parameters, torch.info["parameters"])
+        ours.compile(batches)
+        losses = {"ours": float(ours.warm_up()["loss"]), "torch": float(torch.result("training"))}
+        # Back to where the draws of a step are those of the batches that were handed over.
+        ours.state = ours.state.replace(step=ours.state.step - len(ours.programs))
+
+        def work(turn: int) -> list[int]:
+            return [(turn * stretch + piece) % batches for piece in range(stretch)]
+
+        def run(turn: int) -> step.TrainState:
+            for number in work(turn):
+                ours.advance(number, ours.batch(number))
+            return ours.state
+
+        turns = -(-steps // stretch)
+        found = beside.in_turns(torch, run, work, turns=turns, pieces=stretch)
+    compared = beside.numbers(found, torch.info, "training")
+    compared["torch"] |= {
+        **_speed(ours.trainer.config.batch_size, found.torch),
+        "runs": beside.describe(torch.info),
+        "parameters": torch.info["parameters"],
+    }
+    return found.ours, {**compared, "first_loss": losses, "steps": turns * stretch}
 
 
 def _settings(config: ConfigDict) -> dict[str, Any]:
@@ -153,14 +223,10 @@ def _speed(batch_size: int, seconds: measure.Timing) -> dict[str, Any]:
     return {"seconds_per_step": seconds, "pairs_per_second": rate, "images_per_second": rate}
 
 
-def _work(
-    programs: Mapping[RowTemplate, Program],
-    plan: Sequence[RowTemplate],
-    seconds: float,
-    where: Mapping[str, Any],
-) -> dict[str, Any]:
+def _work(ours: _Ours, seconds: float, where: Mapping[str, Any]) -> dict[str, Any]:
     """Compile times, and FLOPs beside what the devices can do."""
-    work = float(np.mean([programs[template].flops.total for template in plan]))
+    programs = ours.programs
+    work = float(np.mean([programs[template].flops.total for template in ours.plan]))
     kind, count = where["device"], where["num_devices"]
     jax_config: Any = jax.config
     return {
@@ -204,11 +270,21 @@ def _rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
     if share is not None:
         peak = f"{100 * share:.1f}% of the bfloat16 peak"
     work = measure.operations(numbers["flops_per_step"])
-    return [
-        *rows,
+    rows += [
         ("model FLOPs a step", work),
         *(("", note) for note in numbers["flops_notes"]),
         ("utilisation", peak),
+    ]
+    if "torch" not in numbers:
+        return rows
+    torch, losses = numbers["torch"], numbers["first_loss"]
+    return [
+        *rows,
+        ("torch", torch["runs"]),
+        ("torch, parameters", f"{torch['parameters']:,}, as many as here without padding classes"),
+        ("torch, seconds a step", str(torch["seconds_per_step"])),
+        *beside.rows(numbers),
+        ("first loss", f"{losses['ours']:.6g}, torch's {losses['torch']:.6g}"),
     ]
 
 

@@ -51,9 +51,12 @@ def table_of(model: nn.Module) -> Any:
       ValueError: there is none.
     """
     name = type(model).__module__.rsplit(".", 1)[-1]
+    path = f"jaxreid.torch_names.{name}"
     try:
-        return importlib.import_module(f"jaxreid.torch_names.{name}")
+        return importlib.import_module(path)
     except ModuleNotFoundError as error:
+        if error.name != path:  # something that it imports
+            raise
         raise ValueError(
             f"config.model.name is {name!r}, and the names that torch programs give its arrays "
             f"are not known: they belong into jaxreid/torch_names/{name}.py."

@@ -6,12 +6,13 @@ A gate that both modalities share stands in the image backbone, so that this loa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+import numpy as np
 
 from jaxreid.models.axm_net import AXMNet
 from jaxreid.models.osnet import OSNet
 from jaxreid.torch_names import backbones
-from jaxreid.torch_names.table import Rule, Table, under
+from jaxreid.torch_names.table import Rule, Table, rows, under
 
 NETWORK, HEADS = "", ()
 
@@ -57,14 +58,14 @@ def network(model: AXMNet) -> Table:
     return Table(tuple(rules))
 
 
-def num_classes(tensors: Mapping[str, Any]) -> int:
+def num_classes(tensors: Mapping[str, np.ndarray]) -> int:
     """Identities of the classifier in a file; 0 without one."""
-    return int(tensors["classifier.weight"].shape[0]) if "classifier.weight" in tensors else 0
+    return rows(tensors["classifier.weight"]) if "classifier.weight" in tensors else 0
 
 
-def vocab_size(tensors: Mapping[str, Any]) -> int:
+def vocab_size(tensors: Mapping[str, np.ndarray]) -> int:
     """Rows of the word table in a file; 0 without one."""
-    return int(tensors["embedding.weight"].shape[0]) if "embedding.weight" in tensors else 0
+    return rows(tensors["embedding.weight"]) if "embedding.weight" in tensors else 0
 
 
 def _renamed(rule: Rule, modality: str) -> Rule:

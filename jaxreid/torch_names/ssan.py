@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+
+import numpy as np
 
 from jaxreid.models.ssan import SSAN
 from jaxreid.models.vgg import VGG
 from jaxreid.torch_names import backbones
-from jaxreid.torch_names.table import PART, Rule, Table, under
+from jaxreid.torch_names.table import PART, Rule, Table, rows, under
 
 NETWORK, HEADS = "network", ("W", "WL", "WN")
 
@@ -71,16 +72,16 @@ def network(model: SSAN) -> Table:
     return Table(rules, optional={r"W\..*": _NOT_SAVED})
 
 
-def num_classes(tensors: Mapping[str, Any]) -> int:
+def num_classes(tensors: Mapping[str, np.ndarray]) -> int:
     """Identities of the classifiers in a file; 0 without one."""
     names = ("W.W.0.block.weight", "WL.W.0.block.weight", "WN.W.0.block.weight")
-    return next((int(tensors[name].shape[0]) for name in names if name in tensors), 0)
+    return next((rows(tensors[name]) for name in names if name in tensors), 0)
 
 
-def vocab_size(tensors: Mapping[str, Any]) -> int:
+def vocab_size(tensors: Mapping[str, np.ndarray]) -> int:
     """Rows of the word table in a file; 0 without one."""
     names = [f"TextExtract.embedding{table}.weight" for table in _TABLES.values()]
-    return next((int(tensors[name].shape[0]) for name in names if name in tensors), 0)
+    return next((rows(tensors[name]) for name in names if name in tensors), 0)
 
 
 def _image_net(model: SSAN) -> Table:

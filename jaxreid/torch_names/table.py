@@ -189,7 +189,7 @@ def make_names(table: Table, variables: PyTree, *, whole: bool) -> Names:
 
 
 def _entry(table: Table, name: str, shape: tuple[int, ...]) -> Entry | None:
-    _, module, leaf = re.fullmatch(r"([^/]+)/(.*)/([^/]+)", name).groups()  # type: ignore[union-attr]
+    module, _, leaf = name.partition("/")[2].rpartition("/")
     for rule in table.rules:
         match = re.fullmatch(rule.ours, module)
         if match is None:
@@ -203,6 +203,11 @@ def _entry(table: Table, name: str, shape: tuple[int, ...]) -> Entry | None:
             layout = dataclasses.replace(layout, classes=rule.classes)
         return Entry(name, tuple(f"{part}.{one}" for part in parts for one in last), layout)
     return None
+
+
+def rows(tensor: np.ndarray) -> int:
+    """Length of a tensor's first axis; 0 of a single number."""
+    return tensor.shape[0] if tensor.ndim else 0
 
 
 def under(prefix: str, rename: Callable[[str], str], rules: Sequence[Rule]) -> tuple[Rule, ...]:

@@ -1,6 +1,8 @@
 """Measuring runs, and reports what it measured; how long anything takes is not tested."""
 
 import json
+import subprocess
+import sys
 import time
 
 import jax
@@ -102,7 +104,7 @@ def test_settings_reach_the_measurement(trained, monkeypatch, tmp_path, capsys):
     words = ["--config", CONFIG, "--batch_size=24", "--steps=7", "--num_ids=9", "--vocab_size=8"]
     words += ["--config.stages[0].learning_rate=0.5", f"--json={tmp_path / 'train.json'}"]
     assert cli.main(["bench", "train", *words]) == 0
-    sizes = {"steps": 7, "num_ids": 9, "vocab_size": 8}
+    sizes = {"steps": 7, "num_ids": 9, "vocab_size": 8, "against": ""}
     assert asked == {**sizes, "batch_size": 24, "rate": 0.5}
     assert trained.table() in capsys.readouterr().out
     assert json.loads((tmp_path / "train.json").read_text())["num_ids"] == 20
@@ -182,6 +184,15 @@ def test_memory_at_its_peak_is_seen_after_it_is_free_again():
         time.sleep(0.1)
         del block
     assert memory.peak - memory.before > 50_000_000
+
+
+def test_memory_of_another_process_is_seen_until_it_ends():
+    words = [sys.executable, "-c", "block = bytearray(80_000_000); print(flush=True); input()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with measure.HostMemory(interval=0.001, pid=process.pid) as memory:
+            process.communicate(b"\n")
+        assert memory.peak > 80_000_000
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Checkpoints of torch as run folders, and runs as files of torch weights."""
 
+import copy
 import functools
 import json
 import pathlib
@@ -10,7 +11,18 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreid import cli, convert, pretrained, registry, retrieval, step, torch_names, weight_files
+from jaxreid import (
+    cli,
+    convert,
+    evaluate,
+    pretrained,
+    registry,
+    retrieval,
+    step,
+    torch_names,
+    weight_files,
+    weight_sources,
+)
 from tests.jaxreid import tiny
 from tests.jaxreid.test_torch_names import drawn
 
@@ -140,10 +152,13 @@ def test_nothing_is_written_over(run, config, words, tmp_path):
         convert.convert_run(str(tmp_path / "best.npz"), config, workdir, vocabulary=str(words))
     with pytest.raises(ValueError, match=r"--out .*best\.npz' exists"):
         convert.export_torch(workdir, tmp_path / "best.npz")
-    with pytest.raises(ValueError, match=r"--to .*words\.txt' exists"):
-        convert.convert_file(str(tmp_path / "best.npz"), words)
+    with pytest.raises(ValueError, match=r"--to .*best\.npz' exists"):
+        convert.convert_file(str(tmp_path / "best.npz"), tmp_path / "best.npz")
     with pytest.raises(ValueError, match=r"--out is .*; it takes a file of one of"):
         convert.export_torch(workdir, tmp_path / "weights.h5")
+    (tmp_path / "mine_vocabulary.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"comes with mine_vocabulary\.json, which exists"):
+        convert.export_torch(workdir, tmp_path / "mine.npz")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +184,26 @@ def test_what_does_not_fit_leaves_no_run(released, config, words, tmp_path, chan
     assert not (tmp_path / "run").exists()
 
 
+def test_a_converted_run_is_evaluated(released, config, words, tiny_data_dir, tmp_path):
+    config = copy.deepcopy(config)
+    config.data.name, config.data.data_dir = "synth_pedes/tiny", str(tiny_data_dir)
+    config.data.cache_dir = str(tiny_data_dir / "cache")
+    weight_files.write(tmp_path / "best.npz", released, field="--out")
+    source, workdir = str(tmp_path / "best.npz"), tmp_path / "run"
+    convert.convert_run(source, config, workdir, vocabulary=str(words))
+    found = evaluate.evaluate_run(workdir)
+    assert (found["checkpoint"], found["step"], found["split"]) == ("best", 0, "test")
+    assert 0 <= found["t2i"]["rank1"] <= 100
+
+
+@pytest.mark.parametrize("field", ["pretrained", "init_from"])
+def test_other_weights_besides(config, words, tmp_path, field):
+    config = copy.deepcopy(config)
+    config[field] = "elsewhere"
+    with pytest.raises(ValueError, match=rf"config\.{field} is 'elsewhere'.*leave it out"):
+        convert.convert_run("best.npz", config, tmp_path / "run", vocabulary=str(words))
+
+
 RECORDS = [
     {"split": "train", "processed_tokens": [["A", "red"], ["red", "bag"]]},
     {"split": "test", "processed_tokens": [["blue", "blue"]]},
@@ -180,10 +215,12 @@ RECORDS = [
     ("name", "content", "unknown", "words"),
     [
         ("words.txt", b"a\nred\nbag\n", "unk", ("a", "red", "bag")),
+        ("words.txt", b"\xef\xbb\xbfa\r\nred\r\nbag", "unk", ("a", "red", "bag")),
         ("ind2word.pkl", pickle.dumps(["a", "red", "bag"]), "drop", ("a", "red", "bag")),
+        ("ind2word.pkl", pickle.dumps(["a", "t-shirt"]), "drop", ("a", "unusedrow2")),
         ("reid_raw.json", json.dumps(RECORDS).encode(), "drop", ("a", "red", "bag")),
     ],
-    ids=["text", "pickle", "annotations"],
+    ids=["text", "text of Windows", "pickle", "a word of another tokeniser", "annotations"],
 )
 def test_words_of_the_table(tmp_path, name, content, unknown, words):
     (tmp_path / name).write_bytes(content)
@@ -205,6 +242,11 @@ class Code:
         ("code.pkl", pickle.dumps(["a", Code()]), "asks for pathlib"),
         ("cut.pkl", pickle.dumps(["a"])[:-3], "cannot be read as words"),
         ("number.pkl", pickle.dumps(3), "cannot be read as words"),
+        ("letters.pkl", pickle.dumps("abc"), "it holds no list of words"),
+        ("empty.txt", b"", "holds no words"),
+        ("empty.json", b"[]", "holds no words"),
+        ("counts.txt", b"a 1\nred 2\n", "is not a word of the tokeniser"),
+        ("gap.txt", b"a\n\nred\n", "is not a word of the tokeniser"),
         ("broken.json", b"[{", "cannot be read as words"),
         ("other.json", b"[1, 2]", "cannot be read as words"),
         ("other2.json", b"{}", "is not a vocabulary"),
@@ -236,8 +278,8 @@ def test_more_words_than_rows(released, config, tmp_path):
 
 def test_another_format_of_the_same_tensors(released, tmp_path):
     weight_files.write(tmp_path / "a.npz", released, field="--out")
-    out, digest, count = convert.convert_file(str(tmp_path / "a.npz"), tmp_path / "a.safetensors")
-    assert (digest, count) == (weight_files.digest_of(tmp_path / "a.npz"), len(released))
+    out, weights = convert.convert_file(str(tmp_path / "a.npz"), tmp_path / "a.safetensors")
+    assert weights.sha256 == weight_sources.digest_of(tmp_path / "a.npz", "x")
     back = weight_files.read(out, field="--out").tensors
     assert all(np.array_equal(back[name], released[name]) for name in released)
 
@@ -264,9 +306,13 @@ def test_the_command_line(released, words, tmp_path, capsys):
     assert (code, "--to is 'onnx'; it takes one of torch, stablehlo, saved" in out.err) == (1, True)
     code, out = call(*out_of_reach, "--to", "stablehlo", "--backbone")
     assert (code, "--backbone goes with --to torch" in out.err) == (1, True)
+    code, out = call(*out_of_reach, "--to", "torch", "--platforms", "cpu")
+    assert (code, "--platforms goes with" in out.err) == (1, True)
+    code, out = call("convert", source, "--to", "d.npz", "--config", preset)
+    assert (code, "go with --workdir" in out.err) == (1, True)
     code, out = call("convert", source, "--to", tmp_path / "c.safetensors")
     assert code == 0
-    assert weight_files.digest_of(source) in out.out
+    assert weight_sources.digest_of(source, "x") in out.out
     for wrong, message in (
         ((), "give one of --to FILE.safetensors"),
         (("--to", "x.npz", "--workdir", "y"), "give one of --to FILE.safetensors"),

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreid import pretrained, sharding, torch_names, weight_files
+from jaxreid import pretrained, sharding, torch_names, weight_files, weight_sources
 from tests.jaxreid.test_torch_names import CONFIGS, SMALL, drawn, shapes
 
 
@@ -93,6 +93,20 @@ def test_a_classifier_of_other_identities_is_left_out():
             assert np.array_equal(kernel, variables["params"][name]["kernel"])
 
 
+def test_other_kinds_of_numbers():
+    model, tree = shapes("ssan", SMALL["ssan"])
+    names, variables = torch_names.network(model, tree), drawn(tree)
+    tensors = pretrained.to_torch(names, variables)
+    name = "TextExtract.lstm.weight_hh_l0"
+    with pytest.raises(ValueError, match=rf"1 wrong shape\n      {name} int8 there, float32 here"):
+        pretrained.fit(names, tensors | {name: tensors[name].astype(np.int8)}, variables)
+    double = {key: x.astype(np.float64) if x.ndim else x for key, x in tensors.items()}
+    filled, report = pretrained.fit(names, double, variables)
+    assert len(report.rounded) == len(report.loaded)
+    assert f"arrays loaded, {len(report.rounded)} of them rounded from float64" in str(report)
+    assert {leaf.dtype for leaf in jax.tree.leaves(filled)} == {np.dtype(np.float32)}
+
+
 def test_a_part_of_a_stack_is_missing():
     model, tree = shapes("ssan", SMALL["ssan"])
     names, variables = torch_names.network(model, tree), drawn(tree)
@@ -135,7 +149,7 @@ def test_a_run_begins_with_the_weights_and_writes_them_down(network, start, tmp_
     assert all(np.array_equal(found[name], array) for name, array in flat(filled).items())
     record = pretrained.load_record(tmp_path)
     assert record["source"] == config.pretrained
-    assert record["sha256"] == weight_files.digest_of(tmp_path / "weights.safetensors")
+    assert record["sha256"] == weight_sources.digest_of(tmp_path / "weights.safetensors", "x")
     assert record["loaded"] == len(report.loaded)
     assert record["left_out"] == dict(report.left_out)
     assert set(record["counters"].values()) == {5}
@@ -161,6 +175,7 @@ def test_a_run_that_cannot_begin_so(start, tmp_path):
 
 def test_a_run_without_such_weights(network, start, tmp_path, caplog):
     config, begin = start
+    begin()  # and stopped before its first step
     config.pretrained = ""
     assert begin() is network[1]
     assert not (tmp_path / "pretrained.json").exists()

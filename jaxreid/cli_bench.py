@@ -1,0 +1,123 @@
+"""``jaxreid bench``: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jaxreid import cli_config
+
+if TYPE_CHECKING:
+    from jaxreid import bench
+
+_AGAINST_HELP = "measure PyTorch's side of tests/reference, too, in turn with ours"
+
+
+def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
+    """Adds a parser for each measurement.
+
+    Args:
+      benches: what ``add_subparsers`` of the command has returned.
+      common: parser of options that every command has.
+    """
+
+    def bench(name: str, run: Callable[[argparse.Namespace], None], help: str):
+        sub = benches.add_parser(
+            name, help=help, description=help, allow_abbrev=False, parents=[common]
+        )
+        sub.add_argument("--json", default="", metavar="FILE", help="also write the numbers here")
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = bench("train", _bench_train, "the training step of a preset, on made-up data")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
+    sub.add_argument("--batch_size", type=int, help="pairs a step; the config's by default")
+    sub.add_argument("--steps", type=int, default=0, help="timed steps; 0: as suits the device")
+    sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
+    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
+    sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
+
+    sub = bench("embed", _bench_embed, "the encoders of a preset, on made-up data")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
+    sub.add_argument("--batch_size", type=int, help="images or captions; the config's by default")
+    sub.add_argument("--images", type=int, default=0, help="images to embed; 0: 4 batches")
+    sub.add_argument("--captions", type=int, default=0, help="captions to embed; 0: 16 batches")
+    sub.add_argument("--repeats", type=int, default=3, help="timed passes")
+    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
+    sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
+
+    sub = bench("eval", _bench_eval, "retrieval metrics, on random embeddings")
+    sub.add_argument("--queries", type=int, default=6156, help="captions")
+    sub.add_argument("--gallery", type=int, default=3074, help="images")
+    sub.add_argument("--dim", type=int, default=10240, help="width of the embeddings")
+    sub.add_argument("--repeats", type=int, default=3, help="timed calls")
+
+    sub = bench("input", _bench_input, "images from files to the cache and on to the devices")
+    sub.add_argument("--images", type=int, default=4000, help="files of each made-up set")
+    height_width = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
+    sub.add_argument("--image_size", default=(384, 128), help="pixels; 384 128", **height_width)
+    sub.add_argument("--resize", default="bicubic", help="as config.data.resize")
+    sub.add_argument("--batch_size", type=int, default=64, help="images a batch")
+    sub.add_argument("--repeats", type=int, default=3, help="timed passes")
+
+    sub = bench("build", _bench_build, "a dataset from a made-up folder of image files")
+    sub.add_argument("--dataset", default="cuhk_pedes", help="one that can make its files up")
+    sub.add_argument("--images", type=int, default=40206, help="files; CUHK-PEDES has 40206")
+    sub.add_argument(
+        "--register", default="tfds_builders", help="package whose import registers builders"
+    )
+
+
+def _bench_train(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    if arguments.batch_size is not None:
+        config.batch_size = arguments.batch_size
+    names = ("steps", "num_ids", "vocab_size", "against")
+    options = {name: getattr(arguments, name) for name in names}
+    _show(bench.bench_train(config, **options), arguments.json)
+
+
+def _bench_embed(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    if arguments.batch_size is not None:
+        config.eval.batch_size = arguments.batch_size
+    names = ("images", "captions", "repeats", "vocab_size", "against")
+    options = {name: getattr(arguments, name) for name in names}
+    _show(bench.bench_embed(config, **options), arguments.json)
+
+
+def _bench_eval(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    names = ("queries", "gallery", "dim", "repeats")
+    _show(bench.bench_eval(**{name: getattr(arguments, name) for name in names}), arguments.json)
+
+
+def _bench_input(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    names = ("images", "resize", "batch_size", "repeats")
+    options = {name: getattr(arguments, name) for name in names}
+    measured = bench.bench_input(image_size=tuple(arguments.image_size), **options)
+    _show(measured, arguments.json)
+
+
+def _bench_build(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    names = ("dataset", "images", "register")
+    _show(bench.bench_build(**{name: getattr(arguments, name) for name in names}), arguments.json)
+
+
+WITHOUT_CONFIG = (_bench_build, _bench_eval, _bench_input)
+
+
+def _show(measured: bench.Measured, path: str) -> None:
+    print(measured.table())
+    if path:
+        measured.write_json(path)

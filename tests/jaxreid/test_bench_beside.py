@@ -1,0 +1,254 @@
+"""Measuring beside PyTorch: both do the same, take turns, and what cannot be compared is told."""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreid
+from configs import axm_net
+from jaxreid import bench, cli, registry, step, torch_names, train
+from jaxreid.bench import beside, handover, made_up
+from tests.jaxreid import tiny
+
+SIZES = {"num_ids": 20, "vocab_size": 30}
+
+
+def _config(argument="cuhk_pedes,runlocal"):
+    config = tiny.get_config(argument)
+    config.model.update({"width": 4, "global_dim": 8, "relation_dim": 8, "view_dim": 8})
+    config.model.word_dim = 8
+    config.data.update({"max_tokens": 16, "length_templates": 1, "feed": "device"})
+    return config
+
+
+def _hand_over(config):
+    """What the other side is given for one batch of a config's last stage."""
+    trainer = train.make_trainer(config, made_up.run_data(config, num_images=32, **SIZES))
+    # Drawn here, as compiling the network's own initial values takes longer than all the rest.
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda leaf: jnp.asarray(random.uniform(0.01, 0.2, leaf.shape), leaf.dtype), trainer.shapes
+    )
+    state = step.TrainState(step=jnp.int32(0), opt_state=(), **{"batch_stats": {}, **variables})
+    return trainer, handover.training(trainer, trainer.stages[-1], state, 1)
+
+
+@pytest.fixture(scope="module")
+def compared(compile_fast):
+    pytest.importorskip("torch")
+    return bench.bench_train(_config(), steps=3, against="torch", **SIZES)
+
+
+def test_both_sides_take_the_same_first_step(compared):
+    losses = compared.numbers["first_loss"]
+    # float32 sums in another order, through a network without a pretrained scale.
+    assert losses["ours"] == pytest.approx(losses["torch"], rel=1e-4)
+    assert losses["ours"] > 1
+
+
+def test_the_ratio_stands_beside_both_times(compared, tmp_path):
+    compared.write_json(tmp_path / "train.json")
+    read = json.loads((tmp_path / "train.json").read_text())
+    spread = read["ratio_spread"]
+    assert read["ratio"] == spread["median"]
+    assert 0 < spread["min"] <= spread["median"] <= spread["max"]
+    assert read["seconds_per_step"]["count"] == spread["count"] == read["steps"] == 3
+    torch = read["torch"]
+    assert torch["seconds_per_step"]["count"] == 3
+    assert torch["pairs_per_second"] == pytest.approx(16 / torch["seconds_per_step"]["median"])
+    assert torch["peak_host_bytes"] > 50e6
+    assert set(read["cpu_while_waiting"]) == {"ours", "torch"}
+    table = compared.table()
+    for word in ("ratio", "torch's variant", "tried", "first loss", "threads", "torch, parameters"):
+        assert word in table
+
+
+def test_the_quickest_variant_is_taken(compared):
+    torch = compared.numbers["torch"]
+    tried = [tuple(trial["variant"].values()) for trial in torch["trials"]]
+    assert tried == [
+        *[("NCHW", "packed"), ("NCHW", "padded")],
+        *[("channels-last", "packed"), ("channels-last", "padded")],
+    ]
+    quickest = min(torch["trials"], key=lambda trial: trial["seconds"])
+    assert torch["variant"] == quickest["variant"]
+
+
+def test_padding_classes_are_no_parameters_of_the_network(compared):
+    # 20 identities are padded to 256 here; K = 6 parts of 8 numbers, 6 relations of 8, 1 global.
+    padding = (256 - 20) * 13 * (8 + 1)
+    assert compared.numbers["parameters"] == compared.numbers["torch"]["parameters"] + padding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(lambda: _config("cuhk_pedes,released,runlocal"), id="released"),
+        pytest.param(lambda: _config("cuhk_pedes,pfl_1x1,vgg16,runlocal"), id="vgg16"),
+        pytest.param(lambda: axm_net.get_config("cuhk_pedes,runlocal"), id="axm_net"),
+        pytest.param(lambda: axm_net.get_config("cuhk_pedes,joint,word2vec,runlocal"), id="joint"),
+        pytest.param(lambda: axm_net.get_config("cuhk_pedes,bfloat16,runlocal"), id="bfloat16"),
+    ],
+)
+def test_every_network_has_another_side(config):
+    pytest.importorskip("torch")
+    trainer, given = _hand_over(config())
+    with beside.Torch(*given) as torch:
+        assert np.isfinite(torch.result("training"))
+        assert torch.run(0, 0).seconds > 0
+        size = handover.count_parameters(trainer.model, trainer.shapes["params"])
+        assert torch.info["parameters"] == size
+
+
+def _rates(config):
+    model = registry.build_model(config, vocab_size=30, num_classes=20)
+    shapes = jax.eval_shape(lambda: step.init_variables(config, model))
+    names = torch_names.network(model, shapes)
+    return handover._rates(names, config.stages[-1], shapes["params"])
+
+
+def test_rates_of_groups_go_over_under_the_other_names():
+    rates = _rates(_config())
+    assert {name.split(".")[0] for name in rates} == {"ImageExtract"}
+    assert set(rates.values()) == {0.1}
+    assert "ImageExtract.4.0.conv1.weight" in rates
+
+
+def test_frozen_parameters_have_no_rate():
+    rates = _rates(axm_net.get_config("cuhk_pedes,word2vec,runlocal"))
+    assert rates.pop("embedding.weight") is None
+    assert set(rates.values()) == {0.1}
+    assert {name.split(".")[0] for name in rates} == {"vision"}
+    assert "vision.conv2.0.gate.fc1.weight" in rates
+
+
+class _Scripted:
+    """Another side whose seconds are known."""
+
+    pid = os.getpid()
+
+    def __init__(self, *seconds):
+        self.seconds = list(seconds)
+        self.work = []
+
+    def run(self, *work):
+        self.work.append(work)
+        return beside.Turn(self.seconds.pop(0), waited=2.0, used=0.5, device_bytes=7)
+
+
+def test_ratios_are_taken_turn_by_turn(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(beside.time, "perf_counter", lambda: float(next(clock)))
+    torch, ours = _Scripted(3.0, 8.0, 4.0), []
+    found = beside.in_turns(torch, ours.append, lambda turn: [turn, turn + 1], turns=3, pieces=2)
+    assert torch.work == [(0, 1), (1, 2), (2, 3)]
+    assert ours == [0, 1, 2]
+    assert found.ours.median == 0.5  # a second a turn of two pieces
+    assert (found.torch.min, found.torch.median, found.torch.max) == (1.5, 2.0, 4.0)
+    assert (found.ratio.min, found.ratio.median, found.ratio.max) == (3.0, 4.0, 8.0)
+    assert found.waiting["torch"] == 0.25
+    assert found.torch_device_bytes == 7
+
+
+@pytest.fixture
+def there_is_torch(monkeypatch):
+    monkeypatch.setattr(beside.importlib.util, "find_spec", lambda name: name)
+
+
+def test_the_other_side_needs_a_checkout(tmp_path, monkeypatch, there_is_torch):
+    monkeypatch.setattr(jaxreid, "__file__", str(tmp_path / "jaxreid" / "__init__.py"))
+    beside.check("torch")  # found in the folder that one is in
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"needs a checkout.*tests/reference"):
+        beside.check("torch")
+
+
+def test_the_other_side_needs_pytorch(monkeypatch):
+    monkeypatch.setattr(beside.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'jaxreid\[reference\]'"):
+        beside.check("torch")
+
+
+@pytest.mark.parametrize(
+    ("platform", "count", "named"),
+    [("tpu", 1, "JAX runs on tpu"), ("gpu", 4, "here are 4: set CUDA_VISIBLE_DEVICES")],
+)
+def test_devices_that_cannot_be_compared(platform, count, named, monkeypatch, there_is_torch):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(jax, "device_count", lambda: count)
+    with pytest.raises(ValueError, match=named):
+        beside.check("torch")
+
+
+def test_another_side_that_is_not_known():
+    with pytest.raises(ValueError, match="--against is 'tensorflow'; it takes torch"):
+        beside.check("tensorflow")
+
+
+def test_nothing_is_refused_where_nothing_is_compared(monkeypatch):
+    monkeypatch.setattr(beside.importlib.util, "find_spec", lambda name: None)
+    beside.check("")
+
+
+def test_networks_of_two_sizes_are_not_compared():
+    handover.check_parameters(7, 7)
+    with pytest.raises(ValueError, match=r"1,000 parameters here and 7 in tests/reference"):
+        handover.check_parameters(1000, 7)
+
+
+def test_a_network_that_is_not_there(tmp_path):
+    pytest.importorskip("torch")
+    task = {"task": "training", "network": "mine.net", "fields": {}, "dtype": "float32"}
+    weights = {"weight": np.zeros(1, np.float32)}
+    with (
+        pytest.raises(ValueError, match=r"config.model.name is 'mine.net'"),
+        beside.Torch(task, weights, weights),
+    ):
+        pass
+
+
+def test_another_side_that_ends_before_it_answers(capfd):
+    pytest.importorskip("torch")
+    task = {"task": "nothing of the kind"}
+    weights = {"weight": np.zeros(1, np.float32)}
+    with (
+        pytest.raises(ChildProcessError, match="exit code 1"),
+        beside.Torch(task, weights, weights),
+    ):
+        pass
+    assert "KeyError" in capfd.readouterr().err
+
+
+def test_the_option_reaches_the_measurement(compared, monkeypatch, capsys):
+    asked = {}
+
+    def bench_train(config, **options):
+        asked.update(options)
+        return compared
+
+    monkeypatch.setattr(bench, "bench_train", bench_train)
+    words = ["bench", "train", "--config", "configs/ssan.py:cuhk_pedes", "--against", "torch"]
+    assert cli.main(words) == 0
+    assert asked["against"] == "torch"
+    assert "torch's seconds over ours" in capsys.readouterr().out
+
+
+def test_a_plain_resnet50_by_itself():
+    pytest.importorskip("torch")
+    folder = pathlib.Path(__file__).parents[2]
+    words = ["resnet50", "--batch_size=2", "--image_size", "32", "16", "--repeats=1"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.reference.bench", *words],
+        **{"cwd": folder, "capture_output": True, "text": True, "check": True},
+    )
+    assert "2 images of 32 x 16" in ran.stdout
+    assert "channels-last: " in ran.stdout
