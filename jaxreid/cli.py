@@ -93,6 +93,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.epilog = _MOVED_HELP
 
+    _add_exchange(command)
+
+    sub = command("doctor", _doctor, "examine a folder of image files before a dataset is built")
+    sub.add_argument("name", metavar="NAME", help="dataset that it should hold, or NAME/CONFIG")
+    sub.add_argument("--manual_dir", required=True, metavar="DIR", help="the folder")
+    sub.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
+    sub.add_argument(
+        "--register", default="tfds_builders", help="package whose import registers builders"
+    )
+
+    sub = command("data", _data, "statistics and pictures of a dataset; builds a missing one")
+    sub.add_argument("name", metavar="NAME", help="dataset or dataset/config")
+    sub.add_argument("--data_dir", default="~/tensorflow_datasets", help="where datasets lie")
+    sub.add_argument("--manual_dir", default="", help="folder of the files to build it from")
+    sub.add_argument(
+        "--register", default="tfds_builders", help="package whose import registers builders"
+    )
+    sub.add_argument("--out", default="", metavar="FILE.png", help="contact sheet; ./NAME.png")
+    sub.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+    sub = command("bench", None, "measure speed and memory here; needs no dataset")
+    cli_bench.add_to(sub.add_subparsers(dest="what", required=True, metavar="WHAT"), common)
+    return parser
+
+
+def _add_exchange(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the commands that bring weights from other programs and take runs to them."""
     sub = command("convert", _convert, "weights of torch origin into a run, or another format")
     sub.add_argument("weights", metavar="WEIGHTS", help="path, hf://OWNER/REPO/FILE or gs://...")
     sub.add_argument("--to", default="", metavar="FILE", help="the same tensors as .safetensors")
@@ -119,28 +146,6 @@ def _parser() -> argparse.ArgumentParser:
         help="stablehlo, saved: where it shall run, also rocm; cpu,cuda,tpu by default",
     )
     sub.epilog = _MOVED_HELP
-
-    sub = command("doctor", _doctor, "examine a folder of image files before a dataset is built")
-    sub.add_argument("name", metavar="NAME", help="dataset that it should hold, or NAME/CONFIG")
-    sub.add_argument("--manual_dir", required=True, metavar="DIR", help="the folder")
-    sub.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
-    sub.add_argument(
-        "--register", default="tfds_builders", help="package whose import registers builders"
-    )
-
-    sub = command("data", _data, "statistics and pictures of a dataset; builds a missing one")
-    sub.add_argument("name", metavar="NAME", help="dataset or dataset/config")
-    sub.add_argument("--data_dir", default="~/tensorflow_datasets", help="where datasets lie")
-    sub.add_argument("--manual_dir", default="", help="folder of the files to build it from")
-    sub.add_argument(
-        "--register", default="tfds_builders", help="package whose import registers builders"
-    )
-    sub.add_argument("--out", default="", metavar="FILE.png", help="contact sheet; ./NAME.png")
-    sub.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-
-    sub = command("bench", None, "measure speed and memory here; needs no dataset")
-    cli_bench.add_to(sub.add_subparsers(dest="what", required=True, metavar="WHAT"), common)
-    return parser
 
 
 def _set_up(*, verbose: bool, cache: bool) -> None:
