@@ -23,7 +23,7 @@ from jaxreid import (
     weight_files,
     weight_sources,
 )
-from tests.jaxreid import tiny
+from tests.jaxreid import tiny, tiny_runs
 from tests.jaxreid.test_torch_names import drawn
 
 WORDS = ("a", "red", "shirt", "blue", "bag")
@@ -135,15 +135,18 @@ def test_the_backbone_alone_by_its_own_names(run, released, tmp_path):
     assert not (tmp_path / "resnet_vocabulary.json").exists()
 
 
-def test_a_trained_run_counts_its_steps_and_has_all_classifiers(run_folder, tmp_path):
-    out, _ = convert.export_torch(run_folder, tmp_path / "trained.npz")
+def test_a_trained_run_counts_its_steps_and_has_all_classifiers(tensors, config, words, tmp_path):
+    weight_files.write(tmp_path / "whole.npz", tensors, field="--out")
+    source, workdir = str(tmp_path / "whole.npz"), tmp_path / "run"
+    found = convert.convert_run(source, config, workdir, vocabulary=str(words))
+    assert not found.report.kept
+    variables = retrieval.load_run(workdir).variables
+    tiny_runs.save(workdir, variables, step=3, score=1.0)  # as if it had been trained
+    out, count = convert.export_torch(workdir, tmp_path / "trained.npz")
     back = weight_files.read(out, field="--out").tensors
     assert int(back["ImageExtract.1.num_batches_tracked"]) == 3
-    assert {"W.W.0.block.weight", "WL.W.0.block.weight", "WN.W.0.block.weight"} <= back.keys()
-    variables = retrieval.load_run(run_folder).variables
-    assert np.array_equal(
-        back["TextExtract.embedding.weight"], variables["params"]["embedding"]["embedding"]
-    )
+    assert count == len(tensors)
+    assert np.array_equal(back["W.W.0.block.weight"], tensors["W.W.0.block.weight"])
 
 
 def test_nothing_is_written_over(run, config, words, tmp_path):

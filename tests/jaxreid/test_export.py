@@ -163,8 +163,10 @@ def test_the_weights_are_inside_and_no_others(written, make_run, modality, modul
 
 # --- numbers ---
 
+SLOW_AXM = pytest.param("axm", marks=pytest.mark.slow)
 
-@pytest.mark.parametrize("network", ["ssan", "ssan-released", "axm"])
+
+@pytest.mark.parametrize("network", ["ssan", "ssan-released", SLOW_AXM])
 def test_any_number_of_rows(make_run, write, network):
     folder = write(network).folder
     run = retrieval.load_run(make_run(network), which="last")
@@ -177,6 +179,7 @@ def test_any_number_of_rows(make_run, write, network):
     _assert_same(encode_text(tokens, lengths), run.embed_sentences(sentences))
 
 
+@pytest.mark.slow
 def test_bfloat16(write, make_run):
     done = write("ssan-bfloat16")
     run = retrieval.load_run(make_run("ssan-bfloat16"), which="last")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import axm_net, ssan
-from jaxreid import pretrained, registry, step, torch_names
+from jaxreid import pretrained, registry, sharding, step, torch_names
 
 SMALL = {"ssan": "quickstart,runlocal", "axm_net": "quickstart,runlocal"}
 CONFIGS = {"ssan": ssan, "axm_net": axm_net}
@@ -80,8 +80,16 @@ def test_some_names_and_shapes():
 
 
 def shapes_of(names, tree):
-    """Shape of each tensor by torch name."""
-    return {name: x.shape for name, x in pretrained.to_torch(names, drawn(tree)).items()}
+    """Shape of each tensor by torch name; of full networks, whose values take seconds to draw."""
+    leaves = {
+        sharding.path_name(path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    return {
+        name: entry.layout.torch_shape(leaves[entry.ours])
+        for entry in names.entries
+        for name in entry.theirs
+    }
 
 
 ALL = [
