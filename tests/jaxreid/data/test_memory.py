@@ -63,7 +63,7 @@ def test_a_cache_of_five_gigabytes_takes_no_memory_of_the_process(tmp_path):
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    for name in ("compiles", "measured"):  # the compiler takes 0.6 GB of its own, which is not the question
+    for name in ("compiles", "measured"):  # the compiler has 0.6 GB of its own
         folder = tmp_path / name
         folder.mkdir()
         done = subprocess.run(
