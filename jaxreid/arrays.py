@@ -26,3 +26,11 @@ def unit(x: Float[Array, "... D"], epsilon: float = 1e-12) -> Float[Array, "... 
     present = square > epsilon
     # The inner `where` keeps the gradient of the branch that is not taken finite.
     return jnp.where(present, x * jax.lax.rsqrt(jnp.where(present, square, 1.0)), 0.0)
+
+
+def lead(value: Float[Array, ...], like: Float[Array, ...]) -> Float[Array, ...]:
+    """Gives `value` leading axes of size 1 up to the rank of `like`, so that they broadcast.
+
+    Rank promotion is never left implicit.
+    """
+    return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)

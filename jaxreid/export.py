@@ -217,7 +217,7 @@ def _encoders(run: retrieval.Run) -> dict[str, Encoder]:
 def _by_platform(model: nn.Module, encode: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """The encoder, with 1x1 convolutions as suits the platform that will run it.
 
-    "auto" would ask which platform this process uses, see `layers.pointwise_as_dot`.
+    "auto" would ask which platform this process uses, see `convolution.pointwise_as_dot`.
     """
     if getattr(model, "pointwise", "") != "auto":
         return functools.partial(encode, model)

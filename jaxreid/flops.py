@@ -42,7 +42,7 @@ _PEAKS = {
 _NOT_IN_TABLE = ("TPU v4 lite", "NVIDIA H100 NVL", "NVIDIA H200 NVL")
 
 # How a network is counted, by fields that it may have: without what rematerialisation computes
-# twice, and each convolution as one, see `models.layers.pointwise_as_dot`.
+# twice, and each convolution as one, see `models.convolution.pointwise_as_dot`.
 _COUNTED_FORM: dict[str, Any] = {"remat": False, "pointwise": "conv"}
 
 

@@ -12,7 +12,8 @@ import jax
 from absl import logging
 
 from jaxreid import sharding
-from jaxreid.models.layers import BatchNorm, count_parameters
+from jaxreid.models.layers import count_parameters
+from jaxreid.models.normalization import BatchNorm
 from jaxreid.typing import PyTree
 
 

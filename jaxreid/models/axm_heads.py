@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxreid.models.layers import BatchNorm, peak
+from jaxreid.models.layers import peak
+from jaxreid.models.normalization import BatchNorm, relu
 from jaxreid.models.osnet import Gate, dense_init, mean_over_positions
 from jaxreid.typing import DType
 
@@ -40,7 +41,7 @@ class FC(nn.Module):
                 self.features, dtype=self.dtype, kernel_init=dense_init, name=f"fc{index}"
             )
             norm = BatchNorm(name=f"bn{index}")
-            x = jax.nn.relu(norm(dense(x), use_running_average=use_running_average))
+            x = relu(norm(dense(x), use_running_average=use_running_average))
         return x
 
 

@@ -81,7 +81,8 @@ class AXMNet(nn.Module):
       text_stem: "conv" or "separable".
       mask_padding: leave padding out of text pooling, gates and NLA.
       dtype: compute type; parameters, statistics and features are float32.
-      pointwise: how 1x1 and depthwise convolutions are computed, see `layers.pointwise_as_dot`.
+      pointwise: how 1x1 and depthwise convolutions are computed, see
+        `convolution.pointwise_as_dot`.
     """
 
     vocab_size: int

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreid.models.layers import kaiming_fan_out, pointwise_as_dot
+from jaxreid.models.convolution import convolution, pointwise_as_dot
+from jaxreid.models.layers import kaiming_fan_out
 from jaxreid.typing import DType
 
 
@@ -20,7 +21,7 @@ class DepthwiseConv(nn.Module):
     Attributes:
       kernel_size: odd height and width of the kernel.
       dtype: compute type; the parameter is float32.
-      mode: "auto", "dot" or "conv" as in `layers.pointwise_as_dot`: shifted products on a CPU,
+      mode: "auto", "dot" or "conv" as in `convolution.pointwise_as_dot`: shifted products on a CPU,
         where XLA's grouped convolution is many times slower, the convolution elsewhere.
     """
 
@@ -37,14 +38,8 @@ class DepthwiseConv(nn.Module):
         x = x.astype(self.dtype)
         if pointwise_as_dot(self.mode):
             return shifted_products(x, kernel[:, :, 0])
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(1, 1),
-            padding=[(size // 2, size // 2) for size in self.kernel_size],
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=channels,
-        )
+        height, width = (size // 2 for size in self.kernel_size)
+        return convolution(x, kernel, padding=(height, width), groups=channels)
 
 
 @jax.custom_vjp

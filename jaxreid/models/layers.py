@@ -1,4 +1,4 @@
-"""Layers that the networks share: convolution, batch normalisation, pooling, classifiers."""
+"""Layers that the networks share: products, classifiers, pooling."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from jaxreid.arrays import lead
 from jaxreid.typing import DType
 
 Initializer = Callable[..., Any]
@@ -20,7 +21,6 @@ kaiming_fan_out_per_part = nn.initializers.variance_scaling(
     2.0, "fan_out", "normal", in_axis=-2, out_axis=-1, batch_axis=(0,)
 )
 
-POINTWISE_MODES = ("auto", "dot", "conv")
 CLASS_MULTIPLE = 256
 PADDED_CLASS_LOGIT = -1e9
 
@@ -32,154 +32,6 @@ def symmetric_uniform(bound: float) -> Initializer:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
-
-
-def pointwise_as_dot(mode: str) -> bool:
-    """Whether 1x1 convolutions are written as matrix products.
-
-    XLA's weight gradient of a 1x1 convolution is slow on CPU, whereas on accelerators the
-    product moves more memory than the convolution. The parameters are the same.
-
-    Args:
-      mode: "auto" (by the back end in use while tracing), "dot" or "conv". The last two are for
-        tests and for compiling for an accelerator on a CPU host.
-    """
-    if mode not in POINTWISE_MODES:
-        raise ValueError(f"pointwise={mode!r}: choose one of {', '.join(POINTWISE_MODES)}.")
-    return mode == "dot" or (mode == "auto" and jax.default_backend() == "cpu")
-
-
-class Conv(nn.Module):
-    """2-D convolution, NHWC, with explicit symmetric padding.
-
-    Attributes:
-      features: output channels.
-      kernel_size: height and width of the kernel, one number where it is square.
-      strides: step in both directions.
-      padding: rows and columns of zeros added on either side, one number where they are as many.
-      use_bias: whether a bias is added.
-      dtype: compute type; parameters are float32.
-      pointwise: how a 1x1 kernel is computed, see `pointwise_as_dot`.
-    """
-
-    features: int
-    kernel_size: int | tuple[int, int] = 1
-    strides: int = 1
-    padding: int | tuple[int, int] = 0
-    use_bias: bool = False
-    dtype: DType = jnp.float32
-    pointwise: str = "auto"
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
-        """Convolve."""
-        size, (rows, columns) = _both(self.kernel_size), _both(self.padding)
-        shape = (*size, x.shape[-1], self.features)
-        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if size == (1, 1) and rows == columns == 0 and pointwise_as_dot(self.pointwise):
-            y = x[:, :: self.strides, :: self.strides, :] @ kernel.reshape(1, *kernel.shape[1:])
-        else:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                window_strides=(self.strides, self.strides),
-                padding=((rows, rows), (columns, columns)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
-        return y
-
-
-def _both(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation with float32 statistics and parameters, whatever the compute type.
-
-    Like torch, the running variance takes the unbiased estimate, since pretrained statistics come
-    from there. Fewer than two rows say nothing of a variance: then the running statistics
-    normalise, and stay as they are.
-
-    Attributes:
-      feature_axes: trailing axes with statistics of their own (2: one set per part).
-      momentum: share of the old running statistics that is kept.
-      epsilon: added to the variance.
-      initial_scale: of every feature.
-      dtype: type of the output.
-    """
-
-    feature_axes: int = 1
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    initial_scale: float = 1.0
-    dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "B ..."],
-        *,
-        use_running_average: bool,
-        mask: Bool[Array, " B"] | None = None,
-    ) -> Float[Array, "B ..."]:
-        """Normalise.
-
-        Args:
-          x: rows first, features last.
-          use_running_average: normalise with the running statistics and keep them.
-          mask: rows that count for the statistics; all when None.
-        """
-        features = x.shape[x.ndim - self.feature_axes :]
-        start = nn.initializers.constant(self.initial_scale)
-        scale = self.param("scale", start, features, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
-        x = x.astype(jnp.float32)
-        mean, var = running_mean.value, running_var.value
-        if not use_running_average:
-            batch_mean, batch_var, count = batch_statistics(x, self.feature_axes, mask)
-            enough = count >= 2.0
-            if not self.is_initializing():
-                rate = jnp.where(enough, 1.0 - self.momentum, 0.0)
-                unbiased = batch_var * (count / jnp.maximum(count - 1.0, 1.0))
-                running_mean.value = mean + rate * (batch_mean - mean)
-                running_var.value = var + rate * (unbiased - var)
-            mean = jnp.where(enough, batch_mean, mean)
-            var = jnp.where(enough, batch_var, var)
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return ((x - _lead(mean, x)) * _lead(factor, x) + _lead(bias, x)).astype(self.dtype)
-
-
-def batch_statistics(
-    x: Float[Array, "B ..."], feature_axes: int, mask: Bool[Array, " B"] | None = None
-) -> tuple[Float[Array, " ..."], Float[Array, " ..."], Float[Array, ""]]:
-    """Mean, biased variance and number of rows over all but the trailing axes.
-
-    Both moments come from one pass over x, which is what counts where memory bandwidth is short.
-    """
-    axes = tuple(range(x.ndim - feature_axes))
-    inner = 1
-    for axis in axes[1:]:
-        inner *= x.shape[axis]
-    if mask is None:
-        count = jnp.float32(x.shape[0] * inner)
-    else:
-        x = jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
-        count = jnp.sum(mask, dtype=jnp.float32) * inner
-    total = jnp.maximum(count, 1.0)
-    mean = jnp.sum(x, axes) / total
-    var = jnp.maximum(jnp.sum(jnp.square(x), axes) / total - jnp.square(mean), 0.0)
-    return mean, var, count
-
-
-def _lead(value: Array, like: Array) -> Array:
-    """Leading axes of size 1, since rank promotion is never left implicit."""
-    return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
 
 
 def max_pool(x: Float[Array, "B H W C"], size: int, strides: int, padding: int) -> Array:
@@ -322,7 +174,7 @@ class Classifier(nn.Module):
         spec = "bki,kio->bko" if parts else "bi,io->bo"
         logits = product(spec, x, kernel, self.dtype)
         real = jnp.arange(classes) < self.num_classes
-        return jnp.where(_lead(real, logits), logits + _lead(bias, logits), PADDED_CLASS_LOGIT)
+        return jnp.where(lead(real, logits), logits + lead(bias, logits), PADDED_CLASS_LOGIT)
 
 
 def is_classifier(name: str) -> bool:

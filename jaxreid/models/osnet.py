@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxreid.models.convolution import Conv
 from jaxreid.models.depthwise import DepthwiseConv
-from jaxreid.models.layers import BatchNorm, Conv, max_pool
+from jaxreid.models.layers import max_pool
+from jaxreid.models.normalization import BatchNorm, relu
 from jaxreid.typing import DType
 
 STREAMS = 4
@@ -37,7 +39,7 @@ class ConvNorm(nn.Module):
       strides: step in both directions.
       relu: whether negative values become 0.
       dtype: compute type.
-      pointwise: how a 1x1 kernel is computed, see `layers.pointwise_as_dot`.
+      pointwise: how a 1x1 kernel is computed, see `convolution.pointwise_as_dot`.
     """
 
     features: int
@@ -64,7 +66,7 @@ class ConvNorm(nn.Module):
             name="conv",
         )(x)
         x = BatchNorm(dtype=self.dtype, name="bn")(x, use_running_average=use_running_average)
-        return jax.nn.relu(x) if self.relu else x
+        return relu(x) if self.relu else x
 
 
 class LightConv(nn.Module):
@@ -74,7 +76,7 @@ class LightConv(nn.Module):
       features: output channels.
       kernel_size: of the depthwise convolution.
       dtype: compute type.
-      pointwise: how both convolutions are computed, see `layers.pointwise_as_dot`.
+      pointwise: how both convolutions are computed, see `convolution.pointwise_as_dot`.
     """
 
     features: int
@@ -90,7 +92,7 @@ class LightConv(nn.Module):
         conv = Conv(self.features, dtype=self.dtype, pointwise=self.pointwise, name="conv1")
         depthwise = DepthwiseConv(self.kernel_size, self.dtype, self.pointwise, name="conv2")
         norm = BatchNorm(dtype=self.dtype, name="bn")
-        return jax.nn.relu(norm(depthwise(conv(x)), use_running_average=use_running_average))
+        return relu(norm(depthwise(conv(x)), use_running_average=use_running_average))
 
 
 class Block(nn.Module):
@@ -101,7 +103,7 @@ class Block(nn.Module):
       features: output channels; the streams have a quarter of them.
       kernel_size: of the depthwise convolutions, (3, 3) or (1, 3).
       dtype: compute type.
-      pointwise: see `layers.pointwise_as_dot`.
+      pointwise: see `convolution.pointwise_as_dot`.
     """
 
     in_features: int
@@ -148,7 +150,7 @@ class Block(nn.Module):
         y = self.expand(jnp.asarray(total), use_running_average)
         if self.in_features != self.features:
             x = self.shortcut(x, use_running_average)
-        return jax.nn.relu(x.astype(self.dtype) + y)
+        return relu(x.astype(self.dtype) + y)
 
 
 class OSNet(nn.Module):
@@ -160,7 +162,7 @@ class OSNet(nn.Module):
       blocks: in each stage.
       text_stem: "conv" (an ordinary 1x3 convolution) or "separable".
       dtype: compute type; BatchNorm keeps float32 statistics.
-      pointwise: see `layers.pointwise_as_dot`.
+      pointwise: see `convolution.pointwise_as_dot`.
     """
 
     modality: str
@@ -223,9 +225,7 @@ class Gate(nn.Module):
     def __call__(self, x: Float[Array, "B ... I"]) -> Float[Array, "B ... O"]:
         """Scales in (0, 1)."""
         x = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=dense_init, name="fc1")(x)
-        x = nn.Dense(self.features, dtype=self.dtype, kernel_init=dense_init, name="fc2")(
-            jax.nn.relu(x)
-        )
+        x = nn.Dense(self.features, dtype=self.dtype, kernel_init=dense_init, name="fc2")(relu(x))
         return jax.nn.sigmoid(x)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreid.models.layers import BatchNorm, Conv, max_pool
+from jaxreid.models.convolution import Conv
+from jaxreid.models.layers import max_pool
+from jaxreid.models.normalization import BatchNorm, relu
 from jaxreid.typing import DType
 
 EXPANSION = {"bottleneck": 4, "basic": 1}
@@ -21,7 +22,7 @@ class Block(nn.Module):
       width: channels of the 3x3 convolutions.
       strides: step of the (first) 3x3 convolution and of the short cut.
       dtype: compute type.
-      pointwise: how 1x1 convolutions are computed, see `layers.pointwise_as_dot`.
+      pointwise: how 1x1 convolutions are computed, see `convolution.pointwise_as_dot`.
     """
 
     kind: str
@@ -51,15 +52,15 @@ class Block(nn.Module):
 
         features = self.width * EXPANSION[self.kind]
         if self.kind == "bottleneck":
-            y = jax.nn.relu(conv(x, 1, self.width, 1))
-            y = jax.nn.relu(conv(y, 2, self.width, 3, self.strides))
+            y = relu(conv(x, 1, self.width, 1))
+            y = relu(conv(y, 2, self.width, 3, self.strides))
             y = conv(y, 3, features, 1)
         else:
-            y = jax.nn.relu(conv(x, 1, self.width, 3, self.strides))
+            y = relu(conv(x, 1, self.width, 3, self.strides))
             y = conv(y, 2, features, 3)
         if self.strides != 1 or x.shape[-1] != features:
             x = conv(x, 0, features, 1, self.strides)
-        return jax.nn.relu(x.astype(self.dtype) + y)
+        return relu(x.astype(self.dtype) + y)
 
 
 class ResNet(nn.Module):
@@ -74,7 +75,7 @@ class ResNet(nn.Module):
       last_stride: step of the last stage, 2 or 1.
       dtype: compute type; BatchNorm keeps float32 statistics.
       remat: compute blocks again in the backward pass instead of keeping their activations.
-      pointwise: how 1x1 convolutions are computed, see `layers.pointwise_as_dot`.
+      pointwise: how 1x1 convolutions are computed, see `convolution.pointwise_as_dot`.
     """
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
@@ -108,7 +109,7 @@ class ResNet(nn.Module):
         block_class = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         x = Conv(self.width, 7, 2, padding=3, dtype=self.dtype, name="stem_conv")(images)
         x = BatchNorm(dtype=self.dtype, name="stem_bn")(x, use_running_average=use_running_average)
-        x = max_pool(jax.nn.relu(x), 3, 2, 1)
+        x = max_pool(relu(x), 3, 2, 1)
         outputs = {"stem": x}
         for stage, blocks in enumerate(self.stage_sizes, start=1):
             first_stride = self.last_stride if stage == len(self.stage_sizes) else 2

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreid.arrays import unit
-from jaxreid.models.layers import BatchNorm, Linear, PartLinear, product, symmetric_uniform
+from jaxreid.models.layers import Linear, PartLinear, product, symmetric_uniform
+from jaxreid.models.normalization import BatchNorm
 from jaxreid.typing import DType
 
 BRANCHES = ("global", "part", "relation")

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreid.models.layers import Conv, max_pool
+from jaxreid.models.convolution import Conv
+from jaxreid.models.layers import max_pool
 from jaxreid.typing import DType
 
 

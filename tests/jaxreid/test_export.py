@@ -17,7 +17,7 @@ from jax import export as jax_export
 
 from configs import axm_net
 from jaxreid import export, retrieval
-from jaxreid.models import layers
+from jaxreid.models import convolution
 from tests.jaxreid import tiny, tiny_runs
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -261,7 +261,7 @@ def test_each_platform_gets_its_form_of_a_convolution(platform, mode, products, 
 
         @layers.nn.compact
         def __call__(self, x):
-            return layers.Conv(3, pointwise=self.pointwise)(x)
+            return convolution.Conv(3, pointwise=self.pointwise)(x)
 
     x = jnp.ones((2, 4, 4, 5))
     model = Pointwise()

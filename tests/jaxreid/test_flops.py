@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec
 
 from jaxreid import flops, registry, step
 from jaxreid.models.axm_net import AXMNet
+from jaxreid.models.convolution import Conv
 from jaxreid.models.depthwise import DepthwiseConv
-from jaxreid.models.layers import Conv
 from jaxreid.models.lstm import BiLSTM
 from tests.jaxreid import tiny
 

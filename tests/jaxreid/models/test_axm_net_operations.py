@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxreid import flops
-from jaxreid.models import axm_net, depthwise, layers
+from jaxreid.models import axm_net, convolution, depthwise
 
 # Of the specification: multiplications with their addition, in the convolutions at 224 x 224.
 VISION_MACS = 1.4985e9
@@ -42,7 +42,7 @@ def convolutions_by_xla():
     calls = []
 
     def note(call, args, kwargs, context):
-        if isinstance(context.module, layers.Conv | depthwise.DepthwiseConv):
+        if isinstance(context.module, convolution.Conv | depthwise.DepthwiseConv):
             calls.append((context.module.clone(parent=None, name=None), args[0]))
         return call(*args, **kwargs)
 
@@ -61,15 +61,15 @@ def test_the_vision_backbone_has_1_50_gmac_by_xlas_own_analysis():
     """All that XLA counts in the backbone is less than 2% off, and its convolutions alone 0.3%.
 
     XLA leaves out what a convolution multiplies with padding, 0.25% here, and counts each other
-    operation on an element as one: BatchNorm's three, ReLU, sums and products of streams and
-    shortcuts, pooling. They are 2% together. Square roots and sigmoids stand in a count apart.
+    operation on an element as one: BatchNorm's two, ReLU, sums and products of streams and
+    shortcuts, pooling. They are 1.6% together. Square roots and sigmoids stand in a count apart.
     """
     whole = by_xla(backbone("conv"), variables(), IMAGE)
     convolutions = convolutions_by_xla()
     assert whole == pytest.approx(2 * VISION_MACS, rel=0.02)
     assert whole == pytest.approx(2 * 1.50e9, rel=0.02)
     assert convolutions == pytest.approx(2 * VISION_MACS, rel=0.003)
-    assert whole - convolutions == pytest.approx(0.02 * 2 * VISION_MACS, rel=0.1)
+    assert whole - convolutions == pytest.approx(0.016 * 2 * VISION_MACS, rel=0.1)
 
 
 @pytest.mark.parametrize(

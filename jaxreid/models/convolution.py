@@ -1,0 +1,189 @@
+"""Convolution, written so that XLA's CPU back end is quick too.
+
+The parameters are the same however it is computed. On a CPU a 1x1 convolution is a matrix product
+of pixels, and some gradients are written out, since XLA's are several times slower than the
+convolution itself; accelerators have kernels for all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxreid.models.layers import kaiming_fan_out
+from jaxreid.typing import DType
+
+POINTWISE_MODES = ("auto", "dot", "conv")
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# A gradient that sums over so many pixels or more is summed in two halves, see `_summed`.
+_MANY_PIXELS = 8192
+
+
+def pointwise_as_dot(mode: str) -> bool:
+    """Whether 1x1 convolutions are written as matrix products.
+
+    XLA's weight gradient of a 1x1 convolution is slow on CPU, whereas on accelerators the
+    product moves more memory than the convolution. The parameters are the same.
+
+    Args:
+      mode: "auto" (by the back end in use while tracing), "dot" or "conv". The last two are for
+        tests and for compiling for an accelerator on a CPU host.
+    """
+    if mode not in POINTWISE_MODES:
+        raise ValueError(f"pointwise={mode!r}: choose one of {', '.join(POINTWISE_MODES)}.")
+    return mode == "dot" or (mode == "auto" and jax.default_backend() == "cpu")
+
+
+class Conv(nn.Module):
+    """2-D convolution, NHWC, with explicit symmetric padding.
+
+    Attributes:
+      features: output channels.
+      kernel_size: height and width of the kernel, one number where it is square.
+      strides: step in both directions.
+      padding: rows and columns of zeros added on either side, one number where they are as many.
+      use_bias: whether a bias is added.
+      dtype: compute type; parameters are float32.
+      pointwise: how it is computed, see `pointwise_as_dot`; "dot" takes all forms made for CPUs.
+    """
+
+    features: int
+    kernel_size: int | tuple[int, int] = 1
+    strides: int = 1
+    padding: int | tuple[int, int] = 0
+    use_bias: bool = False
+    dtype: DType = jnp.float32
+    pointwise: str = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
+        """Convolve."""
+        size, padding = _both(self.kernel_size), _both(self.padding)
+        shape = (*size, x.shape[-1], self.features)
+        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        for_cpu = pointwise_as_dot(self.pointwise)
+        if for_cpu and size == (1, 1) and padding == (0, 0):
+            y = product_of_pixels(x[:, :: self.strides, :: self.strides], kernel[0, 0])
+        elif for_cpu and self.strides > 1:
+            y = strided_convolution(x, kernel, self.strides, padding)
+        else:
+            y = convolution(x, kernel, self.strides, padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        return y
+
+
+def _both(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def convolution(
+    x: Float[Array, "B H W I"],
+    kernel: Float[Array, "h w J O"],
+    strides: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> Float[Array, "B P Q O"]:
+    """Convolution as XLA has it, zeros around, the same step in both directions; J = I / groups."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(strides, strides),
+        padding=[(size, size) for size in padding],
+        dimension_numbers=_DIMENSIONS,
+        feature_group_count=groups,
+    )
+
+
+@jax.custom_vjp
+def product_of_pixels(
+    x: Float[Array, "B H W I"], kernel: Float[Array, "I O"]
+) -> Float[Array, "B H W O"]:
+    """1x1 convolution as one matrix product.
+
+    Its gradient is written out, because that of the kernel would otherwise begin by transposing
+    the map in memory.
+    """
+    return _of_rows(x, kernel)
+
+
+def _of_rows(x: Array, kernel: Array) -> Array:
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+
+
+def _pixels_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _of_rows(x, kernel), (x, kernel)
+
+
+def _pixels_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    pixels, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    grad_x = jax.lax.dot_general(grads, kernel, (((1,), (1,)), ((), ()))).reshape(x.shape)
+    if pixels.shape[1] <= grads.shape[1]:  # the narrower one on the left is quicker
+        return grad_x, _summed(pixels, grads)
+    return grad_x, _summed(grads, pixels).T
+
+
+def _summed(left: Float[Array, "N I"], right: Float[Array, "N O"]) -> Float[Array, "I O"]:
+    """left^T right; where N is large in two halves, which two threads take one each."""
+    halves = 2 if left.shape[0] >= _MANY_PIXELS and left.shape[0] % 2 == 0 else 1
+    left, right = (x.reshape(halves, -1, x.shape[1]) for x in (left, right))
+    return jax.lax.dot_general(left, right, (((1,), (1,)), ((0,), (0,)))).sum(0)
+
+
+product_of_pixels.defvjp(_pixels_forward, _pixels_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def strided_convolution(
+    x: Float[Array, "B H W I"],
+    kernel: Float[Array, "h w I O"],
+    strides: int,
+    padding: tuple[int, int],
+) -> Float[Array, "B P Q O"]:
+    """Convolution with a step, the gradient of x as one small convolution for each phase.
+
+    XLA would spread the gradient out with zeros between its pixels and convolve those, too.
+    """
+    return convolution(x, kernel, strides, padding)
+
+
+def _strided_forward(
+    x: Array, kernel: Array, strides: int, padding: tuple[int, int]
+) -> tuple[Array, tuple[Array, Array]]:
+    return convolution(x, kernel, strides, padding), (x, kernel)
+
+
+def _strided_backward(
+    strides: int, padding: tuple[int, int], saved: tuple[Array, Array], grad: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    pull_kernel = jax.vjp(lambda kernel: convolution(x, kernel, strides, padding), kernel)[1]
+    pull_x = jax.vjp(lambda x: _by_phases(x, kernel, strides, padding), x)[1]
+    return pull_x(grad)[0], pull_kernel(grad)[0]
+
+
+def _by_phases(x: Array, kernel: Array, strides: int, padding: tuple[int, int]) -> Array:
+    """The same convolution as a sum over phases: each s-th pixel with each s-th tap, step 1."""
+    rows, columns = (
+        (size + 2 * zeros - taps) // strides + 1
+        for size, zeros, taps in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)
+    )
+    padded = jnp.pad(x, ((0, 0), *((zeros, zeros) for zeros in padding), (0, 0)))
+    total = jnp.zeros((), x.dtype)
+    for row in range(min(strides, kernel.shape[0])):
+        for column in range(min(strides, kernel.shape[1])):
+            taps = kernel[row::strides, column::strides]
+            phase = padded[:, row::strides, column::strides]
+            height, width = rows + taps.shape[0] - 1, columns + taps.shape[1] - 1
+            total = total + convolution(phase[:, :height, :width], taps)
+    return total
+
+
+strided_convolution.defvjp(_strided_forward, _strided_backward)

@@ -1,0 +1,85 @@
+"""Convolutions against NumPy, and the forms for a CPU against XLA's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreid.models import convolution
+
+
+@pytest.fixture(scope="module")
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_pointwise_dot_equals_convolution(rng, strides):
+    x = jnp.asarray(rng.normal(size=(2, 7, 5, 4)), jnp.float32)
+    as_dot = convolution.Conv(6, 1, strides, pointwise="dot")
+    as_conv = convolution.Conv(6, 1, strides, pointwise="conv")
+    params = as_dot.init(jax.random.key(0), x)
+    assert params["params"]["kernel"].shape == (1, 1, 4, 6)
+
+    def total(params, module):
+        return jnp.sum(jnp.sin(module.apply(params, x)))
+
+    np.testing.assert_allclose(as_dot.apply(params, x), as_conv.apply(params, x), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.grad(total)(params, as_dot)["params"]["kernel"],
+        jax.grad(total)(params, as_conv)["params"]["kernel"],
+        atol=1e-5,
+    )
+
+
+def test_pointwise_mode_by_back_end(monkeypatch):
+    assert convolution.pointwise_as_dot("auto")
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert not convolution.pointwise_as_dot("auto")
+    assert convolution.pointwise_as_dot("dot")
+    with pytest.raises(ValueError, match="pointwise='fast'"):
+        convolution.pointwise_as_dot("fast")
+
+
+def test_convolution_pads_on_both_sides(rng):
+    """Stride 2 with padding 1 starts one row outside, as torch does, unlike "SAME"."""
+    x = jnp.asarray(rng.normal(size=(1, 4, 4, 1)), jnp.float32)
+    module = convolution.Conv(1, 3, 2, padding=1, use_bias=True)
+    params = module.init(jax.random.key(0), x)
+    kernel = np.asarray(params["params"]["kernel"])[:, :, 0, 0]
+    padded = np.pad(np.asarray(x)[0, :, :, 0], 1)
+    expected = [[np.sum(padded[r : r + 3, c : c + 3] * kernel) for c in (0, 2)] for r in (0, 2)]
+    np.testing.assert_allclose(module.apply(params, x)[0, :, :, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding", "strides"),
+    [((7, 6), (3, 3), (1, 1), 2), ((8, 5), (1, 1), (0, 0), 2), ((9, 7), (5, 3), (2, 0), 3)],
+)
+def test_gradients_of_a_strided_convolution(rng, size, kernel, padding, strides):
+    """Sizes that the step divides and that it does not; a kernel smaller than the step."""
+    x = jnp.asarray(rng.normal(size=(2, *size, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*kernel, 3, 4)), jnp.float32)
+
+    def total(convolve):
+        return lambda x, kernel: jnp.sum(jnp.sin(convolve(x, kernel, strides, padding)))
+
+    found = jax.value_and_grad(total(convolution.strided_convolution), (0, 1))(x, kernel)
+    expected = jax.value_and_grad(total(convolution.convolution), (0, 1))(x, kernel)
+    # Sums of up to 45 products of order 1, in another order.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (5, 3)])
+def test_gradients_of_a_product_of_many_pixels(rng, inputs, outputs):
+    """So many that the sum over them is taken in halves."""
+    x = jnp.asarray(rng.normal(size=(2, 64, 64, inputs)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(inputs, outputs)), jnp.float32)
+
+    def total(multiply):
+        return lambda x, kernel: jnp.mean(jnp.sin(multiply(x, kernel)))
+
+    found = jax.value_and_grad(total(convolution.product_of_pixels), (0, 1))(x, kernel)
+    expected = jax.value_and_grad(total(jnp.matmul), (0, 1))(x, kernel)
+    # Each half sums 4,096 terms of order 1 / 40,000.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
