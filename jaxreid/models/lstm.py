@@ -7,7 +7,8 @@ Captions are sorted by length and the scan runs over a shrinking number of rows,
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -29,10 +30,15 @@ class BiLSTM(nn.Module):
     Attributes:
       hidden: width C of each direction.
       dtype: type of the matrix products; the cell state is float32.
+      for_cpu: how it is computed. On a CPU the recurrence ends with the longest caption, wherever
+        the template ends, since a time step costs as much as a dozen captions (a GPU would have to
+        ask the host each time); and weights stand on the left of its products, since XLA would pack
+        them anew for each time step on the right.
     """
 
     hidden: int
     dtype: DType = jnp.float32
+    for_cpu: bool = False
 
     @nn.compact
     def __call__(
@@ -68,7 +74,8 @@ class BiLSTM(nn.Module):
         x = x[:, :length].astype(self.dtype).reshape(1, *cells, streams * width)
         x = jnp.broadcast_to(x, (DIRECTIONS, *x.shape[1:]))
         x = _permute(x, into, outof).reshape(DIRECTIONS, groups, rows, length, streams, width)
-        hidden = _run_chunks(x, kernel, recurrent, template)
+        longest = jnp.max(lengths) if self.for_cpu else None
+        hidden = _run_chunks(x, kernel, recurrent, template, longest)
         hidden = _permute(hidden.reshape(DIRECTIONS, *cells, -1), outof, into)
         mean = (hidden[0] + hidden[1]) * 0.5
         mean = mean.reshape(count, length, streams, self.hidden)
@@ -136,6 +143,7 @@ def _run_chunks(
     kernel: Float[Array, "2 V gates"],
     recurrent: Float[Array, "2 C gates"],
     template: RowTemplate,
+    longest: Int[Array, ""] | None,
 ) -> Float[Array, "2 G R P S C"]:
     """Hidden states of sorted captions; 0 for rows that a chunk leaves out."""
     rows, streams = x.shape[2], x.shape[4]
@@ -144,7 +152,7 @@ def _run_chunks(
         for start, steps, alive in zip(template.starts, template.steps, template.rows, strict=True)
     ]
     projected = product("dgcv,dvk->dgck", _pack(chunks), kernel, x.dtype, x.dtype)
-    hidden = _recur(template, streams, projected, recurrent)
+    hidden = _recur(template, streams, projected, recurrent, longest)
     grid = []
     for chunk, alive in zip(_unpack(hidden, template, streams), template.rows, strict=True):
         missing = [(0, 0)] * 3 + [(0, rows - alive)] + [(0, 0)] * 2
@@ -169,6 +177,50 @@ def _unpack(cells: Float[Array, "2 G cells F"], template: RowTemplate, streams: 
     return chunks
 
 
+def _multiplier(weights: Float[Array, "2 out in"], on_the_left: bool) -> Callable[[Array], Array]:
+    """Returns x[2, G, r, S, in] -> [2, G, r, S, out], float32, the product with the weights."""
+    if not on_the_left:
+        return lambda x: accumulate("dgrsi,doi->dgrso", x, weights)
+
+    def multiply(x: Array) -> Array:
+        product = accumulate("doi,dgrsi->dogrs", weights, x)
+        # Without the barrier XLA would turn product and transposition into one on the right.
+        return jnp.moveaxis(jax.lax.optimization_barrier(product), 1, -1)
+
+    return multiply
+
+
+def _time_steps(template: RowTemplate, longest: Array | None) -> list[Array | None]:
+    """How many time steps of each chunk any caption lives through; None for all of them."""
+    if longest is None:
+        return [None] * len(template.steps)
+    pairs = zip(template.starts, template.steps, strict=True)
+    return [jnp.clip(longest - start, 0, steps) for start, steps in pairs]
+
+
+def _scan(
+    step: Callable[..., Any], state: Any, inputs: Any, count: Array | None, reverse: bool = False
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` over the first `count` inputs alone; the results of the others are 0."""
+    if count is None:
+        return jax.lax.scan(step, state, inputs, reverse=reverse)
+
+    def read(time: Array) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, time, keepdims=False), inputs)
+
+    def advance(number: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+        state, results = carried
+        time = count - 1 - number if reverse else number
+        state, result = step(state, read(time))
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=time, axis=0)
+        return state, jax.tree.map(put, results, result)
+
+    length = jax.tree.leaves(inputs)[0].shape[0]
+    shapes = jax.eval_shape(lambda: step(state, read(jnp.int32(0)))[1])
+    empty = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+    return jax.lax.fori_loop(0, count, advance, (state, empty))
+
+
 def _cell(z: Array, c: Array) -> tuple[Array, Array]:
     """One LSTM step from the summed inputs of the gates; float32."""
     i, f, g, o = jnp.split(z.astype(jnp.float32), 4, axis=-1)
@@ -182,6 +234,7 @@ def _recur(
     streams: int,
     z: Float[Array, "2 G cells gates"],
     recurrent: Float[Array, "2 C gates"],
+    longest: Int[Array, ""] | None,
 ) -> Float[Array, "2 G cells C"]:
     """Hidden states from the projected inputs of the gates.
 
@@ -189,17 +242,17 @@ def _recur(
     every time step; here it is one matrix product over all cells (and, on a mesh, one sum over the
     devices).
     """
-    return _recur_forward(template, streams, z, recurrent)[0]
+    return _recur_forward(template, streams, z, recurrent, longest)[0]
 
 
 def _recur_forward(
-    template: RowTemplate, streams: int, z: Array, recurrent: Array
+    template: RowTemplate, streams: int, z: Array, recurrent: Array, longest: Array | None
 ) -> tuple[Array, tuple]:
-    weights = recurrent.astype(z.dtype)
+    multiply = _multiplier(jnp.swapaxes(recurrent, 1, 2).astype(z.dtype), longest is not None)
 
     def step(state: tuple[Array, ...], z: Array) -> tuple[tuple[Array, ...], tuple]:
         h, c = state
-        into = accumulate("dgrsh,dhk->dgrsk", h, weights)
+        into = multiply(h)
         z = (z.astype(jnp.float32) + into).astype(z.dtype)
         new_h, new_c = _cell(z, c)
         new_h = new_h.astype(h.dtype)
@@ -208,39 +261,44 @@ def _recur_forward(
     shape = (*z.shape[:2], template.rows[0], streams, recurrent.shape[1])
     state: tuple[Array, ...] = jnp.zeros(shape, z.dtype), jnp.zeros(shape, jnp.float32)
     saved = []
-    for chunk in _unpack(z, template, streams):
+    counts = _time_steps(template, longest)
+    for chunk, count in zip(_unpack(z, template, streams), counts, strict=True):
         alive = chunk.shape[3]
-        state, out = jax.lax.scan(step, tuple(x[:, :, :alive] for x in state), chunk)
+        state, out = _scan(step, tuple(x[:, :, :alive] for x in state), chunk, count)
         saved.append(out)
     hs, zs, h_before, c_before = zip(*saved, strict=True)
-    return _pack(hs), (zs, c_before, _pack(h_before), recurrent)
+    return _pack(hs), (zs, c_before, _pack(h_before), recurrent, longest)
 
 
 def _recur_backward(
     template: RowTemplate, streams: int, saved: tuple, grad: Array
-) -> tuple[Array, Array]:
-    zs, c_before, h_before, recurrent = saved
-    weights = recurrent.astype(grad.dtype)
+) -> tuple[Array, Array, None]:
+    zs, c_before, h_before, recurrent, longest = saved
+    multiply = _multiplier(recurrent.astype(grad.dtype), longest is not None)
 
     def step(state: tuple[Array, ...], inputs: tuple) -> tuple[tuple[Array, ...], Array]:
         grad_h, grad_c = state
         z, c, grad_out = inputs
         pull = jax.vjp(_cell, z, c)[1]
         grad_z, grad_c = pull((grad_h + grad_out.astype(jnp.float32), grad_c))
-        return (accumulate("dgrsk,dhk->dgrsh", grad_z, weights), grad_c), grad_z
+        return (multiply(grad_z), grad_c), grad_z
 
     grads = _unpack(grad, template, streams)
     state: tuple[Array, ...] = (jnp.zeros(grads[-1].shape[1:], jnp.float32),) * 2
     grad_zs = []
-    for inputs in zip(reversed(zs), reversed(c_before), reversed(grads), strict=True):
+    counts = _time_steps(template, longest)
+    for inputs, count in zip(
+        zip(reversed(zs), reversed(c_before), reversed(grads), strict=True),
+        reversed(counts),
+        strict=True,
+    ):
         woken = inputs[0].shape[3] - state[0].shape[2]
         padding = [(0, 0)] * 2 + [(0, woken)] + [(0, 0)] * 2
-        state, grad_z = jax.lax.scan(
-            step, tuple(jnp.pad(x, padding) for x in state), inputs, reverse=True
-        )
+        state = tuple(jnp.pad(x, padding) for x in state)
+        state, grad_z = _scan(step, state, inputs, count, reverse=True)
         grad_zs.append(grad_z)
     grad_z = _pack(grad_zs[::-1])
-    return grad_z, accumulate("dgch,dgck->dhk", h_before, grad_z)
+    return grad_z, accumulate("dgch,dgck->dhk", h_before, grad_z), None
 
 
 _recur.defvjp(_recur_forward, _recur_backward)

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreid.models.convolution import pointwise_as_dot
 from jaxreid.models.embedding import WordEmbedding
 from jaxreid.models.fields import check_choices, check_positive, from_fields
 from jaxreid.models.layers import Classifier, masked_max, peak
@@ -56,7 +57,8 @@ class SSAN(nn.Module):
       dropout: after the word embeddings; None: 0.3 released, 0 paper.
       dtype: compute type; parameters, statistics and features are float32.
       remat: compute backbone blocks again in the backward pass.
-      pointwise: how 1x1 convolutions are computed, see `layers.pointwise_as_dot`.
+      pointwise: how 1x1 convolutions are computed, see `convolution.pointwise_as_dot`; where they
+        are products, the LSTM, too, takes the form for CPUs.
     """
 
     vocab_size: int
@@ -95,7 +97,11 @@ class SSAN(nn.Module):
         self.tables = [
             WordEmbedding(self.vocab_size, self.word_dim, rate, name=name) for name in tables
         ]
-        self.lstm = BiLSTM(self.image_net.out_features, self.dtype)
+        self.lstm = BiLSTM(
+            self.image_net.out_features,
+            self.dtype,
+            for_cpu=pointwise_as_dot(self.pointwise),
+        )
         if self.part:
             self.word_attention = WordAttention(self.num_parts, self.dtype)
         self.heads = Heads(
