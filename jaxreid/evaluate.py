@@ -93,10 +93,8 @@ def evaluate_split(
     images = encoder.images(variables, data.split.images)
     captions = encoder.captions(variables, data.tokens, data.lengths)
     pids, caption_pids = data.split.pids, data.split.caption_pids
-    return {
-        "t2i": metrics.retrieval_metrics(captions, images, caption_pids, pids),
-        "i2t": metrics.retrieval_metrics(images, captions, pids, caption_pids),
-    }
+    t2i, i2t = metrics.both_directions(captions, images, caption_pids, pids, mesh=encoder.mesh)
+    return {"t2i": t2i, "i2t": i2t}
 
 
 def evaluate_sides(

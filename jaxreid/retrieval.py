@@ -37,6 +37,9 @@ class Encoder:
       mean: of each colour channel.
       std: likewise.
       dtype: compute type.
+
+    Attributes:
+      mesh: the devices.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Encoder:
         dtype: jnp.dtype,
     ) -> None:
         sharding.check_batch_size(batch_size, mesh, "config.eval.batch_size")
-        self._mesh, self._batch_size = mesh, batch_size
+        self.mesh, self._batch_size = mesh, batch_size
 
         def image_features(variables: PyTree, images: jax.Array) -> Any:
             pixels = augment.normalise(images, mean=mean, std=std, dtype=dtype)
@@ -184,7 +187,7 @@ class Encoder:
 
         key = (modality, *names)
         if key not in self._compiled:
-            self._compiled[key] = jax.jit(chosen, out_shardings=sharding.by_batch(self._mesh))
+            self._compiled[key] = jax.jit(chosen, out_shardings=sharding.by_batch(self.mesh))
         return self._compiled[key]
 
     def _by_length(
@@ -212,7 +215,7 @@ class Encoder:
             yield block, count
 
     def _put(self, block: np.ndarray) -> jax.Array:
-        return jax.device_put(block, sharding.by_batch(self._mesh))
+        return jax.device_put(block, sharding.by_batch(self.mesh))
 
 
 def make_encoder(config: ConfigDict, model: nn.Module, mesh: Mesh) -> Encoder:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxreid import evaluate, runs, tables, text
+from jaxreid import evaluate, runs, sharding, tables, text
 from jaxreid.data import source
 
 # Four images of three people, the last without a caption; five captions, the last of person 9,
@@ -36,6 +36,7 @@ class Encoder:
     """Embeds by table."""
 
     scores: np.ndarray | None = None
+    mesh = sharding.make_mesh()
 
     def images(self, variables, images):
         return IMAGE_EMBEDDINGS[: len(images)]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreid import metrics
-from jaxreid.metrics import retrieval_metrics, top_matches
+from jaxreid import counting, metrics, sharding
+from jaxreid.metrics import both_directions, retrieval_metrics, top_matches
 
 KEYS = ["rank1", "rank5", "rank10", "map", "minp", "map_trapezoid"]
 
@@ -78,7 +78,7 @@ def _random_problem(seed, num_queries=37, num_gallery=53, num_ids=9):
 
 def test_docstring_examples():
     result = doctest.testmod(metrics)
-    assert result.attempted == 5
+    assert result.attempted == 7
     assert result.failed == 0
 
 
@@ -192,11 +192,11 @@ def test_all_of_one_identity_and_all_unmatched():
 def test_blocks_share_one_compiled_function():
     query, gallery, query_ids, gallery_ids = _random_problem(8, 41, 83)
     retrieval_metrics(query, gallery, query_ids, gallery_ids, block_size=16)
-    before = [f._cache_size() for f in (metrics._similarity, metrics._add_wrong)]
+    before = [f._cache_size() for f in (counting.similarity, counting._add_at_least)]
     retrieval_metrics(query, gallery, query_ids, gallery_ids, block_size=16)
     query, gallery, query_ids, gallery_ids = _random_problem(9, 42, 90)
     retrieval_metrics(query, gallery, query_ids, gallery_ids, block_size=16)
-    assert [f._cache_size() for f in (metrics._similarity, metrics._add_wrong)] == before
+    assert [f._cache_size() for f in (counting.similarity, counting._add_at_least)] == before
 
 
 def test_clear_errors():
@@ -212,10 +212,118 @@ def test_clear_errors():
     with pytest.raises(ValueError, match="k is 0"):
         top_matches(some, some, k=0)
     for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="not finite"):
-            retrieval_metrics(some * bad, some, ids, ids)
+        for scored in (retrieval_metrics, both_directions):
+            with pytest.raises(ValueError, match="not finite"):
+                scored(some * bad, some, ids, ids)
         with pytest.raises(ValueError, match="not finite"):
             top_matches(some, some * bad)
+
+
+# --- both directions ---
+
+
+def _assert_same(found, expected):
+    """Each query's scores to the bit, and what is not of a query."""
+    for ours, alone in zip(found, expected, strict=True):
+        for name, values in ours.per_query().items():
+            np.testing.assert_array_equal(values, alone.per_query()[name], err_msg=name)
+        assert ours.summary() == alone.summary()
+
+
+def _each_alone(query, gallery, query_ids, gallery_ids, **options):
+    return (
+        retrieval_metrics(query, gallery, query_ids, gallery_ids, **options),
+        retrieval_metrics(gallery, query, gallery_ids, query_ids, **options),
+    )
+
+
+@pytest.mark.parametrize("model", [None, 2], ids=["one device", "eight devices"])
+@pytest.mark.parametrize(
+    ("num_queries", "num_gallery", "block_size"),
+    [(37, 53, 10), (53, 37, 16), (37, 53, 1000), (1, 53, 16), (37, 1, 16), (5, 4, 1)],
+)
+def test_both_directions_equal_each_alone(num_queries, num_gallery, block_size, model):
+    problem = _random_problem(4, num_queries, num_gallery)
+    mesh = model and sharding.make_mesh(model)
+    expected = _each_alone(*problem, ks=(1, 7))
+    found = both_directions(*problem, ks=(1, 7), block_size=block_size, mesh=mesh)
+    _assert_same(found, expected)
+    if min(num_queries, num_gallery) > 5:
+        # The two directions differ, some identities are on one side only, and there are ties.
+        assert found[0].summary()["num_unmatched"] > 0
+        assert np.any(found[0].first_rank[:37] != found[1].first_rank[:37])
+        assert len(np.unique(problem[0] @ problem[1].T)) < 37
+
+
+@pytest.mark.parametrize("model", [1, 8])
+def test_devices_rank_real_numbers_as_one_does(model):
+    rng = np.random.default_rng(7)
+    query = rng.normal(size=(45, 64)).astype(np.float32)
+    gallery = rng.normal(size=(37, 64)).astype(np.float32)
+    gallery[20:25] = gallery[3]  # equal embeddings, some right and some wrong, on other devices
+    ids = rng.integers(0, 6, 45), rng.integers(0, 6, 37)
+    expected = _each_alone(query, gallery, *ids)
+    mesh = sharding.make_mesh(model)
+    _assert_same(both_directions(query, gallery, *ids, mesh=mesh, block_size=20), expected)
+    on_devices = jax.device_put(query, sharding.replicated(mesh)), jnp.asarray(gallery)
+    _assert_same(both_directions(*on_devices, *ids, mesh=mesh), expected)
+    _assert_same(_each_alone(query, gallery, *ids, mesh=mesh, block_size=20), expected)
+
+
+def test_all_of_one_identity_in_both_directions():
+    query, gallery, _, _ = _random_problem(3)
+    ids = np.zeros(37, int), np.zeros(53, int)
+    for scores in both_directions(query, gallery, *ids):
+        assert {scores.summary()[name] for name in KEYS} == {100.0}
+
+
+@pytest.mark.parametrize("block_size", [3, 16, 1024])
+def test_constant_similarity_scores_nothing_in_both_directions(block_size):
+    embedding = np.random.default_rng(0).normal(size=(1, 100))
+    constant = np.repeat(embedding, 200, axis=0)
+    there, back = both_directions(
+        constant, constant[:150], np.arange(200), np.arange(150), block_size=block_size
+    )
+    assert (there.first_rank[:150] == 150).all()
+    assert (there.first_rank[150:] == 0).all()
+    assert (back.first_rank == 200).all()
+
+
+def test_one_product_where_it_can_be_held(monkeypatch):
+    query, gallery, *ids = _random_problem(4, 48, 32)
+    pairs = []
+
+    def similarity(rows, items):
+        pairs.append(len(rows) * len(items))
+        return found(rows, items)
+
+    found = counting.similarity
+    monkeypatch.setattr(counting, "similarity", similarity)
+    held = 4 * 32 * (3 + 48)  # of the smaller side, 3 wide, and of all pairs
+    once = both_directions(query, gallery, *ids, block_size=16, hold_bytes=held)
+    assert sum(pairs) == 48 * 32
+    pairs.clear()
+    twice = both_directions(query, gallery, *ids, block_size=16, hold_bytes=held - 1)
+    assert sum(pairs) == 2 * 48 * 32
+    _assert_same(once, twice)
+    pairs.clear()
+    mesh = sharding.make_mesh()
+    shared = both_directions(query, gallery, *ids, mesh=mesh, hold_bytes=held // 8)
+    assert sum(pairs) == 48 * 32
+    _assert_same(shared, twice)
+
+
+def test_similarities_stay_where_they_were_computed():
+    mesh = sharding.make_mesh(2)
+    rows = jax.device_put(np.ones((32, 4), np.float32), sharding.by_batch(mesh))
+    items = jax.device_put(np.ones((16, 4), np.float32), sharding.replicated(mesh))
+    block, _ = counting.similarity(rows, items)
+    assert {shard.data.shape for shard in block.addressable_shards} == {(4, 16)}
+    matches, real = np.zeros((16, 2), np.int32), np.ones(32, bool)
+    program = counting._wrong_in_block.lower(block, matches, real).compile().as_text()
+    assert "all-reduce" in program  # of the counts
+    assert "all-gather" not in program
+    assert "all-to-all" not in program
 
 
 @pytest.mark.parametrize("k", [1, 4, 53, 100])
