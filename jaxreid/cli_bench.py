@@ -52,6 +52,7 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--gallery", type=int, default=3074, help="images")
     sub.add_argument("--dim", type=int, default=10240, help="width of the embeddings")
     sub.add_argument("--repeats", type=int, default=3, help="timed calls")
+    sub.add_argument("--scaling", action="store_true", help="also time 1/16 and 1/4 of the pairs")
 
     sub = bench("input", _bench_input, "images from files to the cache and on to the devices")
     sub.add_argument("--images", type=int, default=4000, help="files of each made-up set")
@@ -94,7 +95,7 @@ def _bench_embed(arguments: argparse.Namespace) -> None:
 def _bench_eval(arguments: argparse.Namespace) -> None:
     from jaxreid import bench
 
-    names = ("queries", "gallery", "dim", "repeats")
+    names = ("queries", "gallery", "dim", "repeats", "scaling")
     _show(bench.bench_eval(**{name: getattr(arguments, name) for name in names}), arguments.json)
 
 

@@ -109,10 +109,10 @@ def count_wrong(
     Raises:
       ValueError: a similarity is not finite.
     """
-    placed = _share(cut(rows, slice(0, len(rows))), mesh)
-    matches = _share(row_matches, mesh, fill=-1)
-    real = _share(np.ones(len(rows), bool), mesh)
-    right = _share(np.full(row_matches.shape, np.inf, np.float32), mesh, fill=np.inf)
+    placed = share(cut(rows, slice(0, len(rows))), mesh)
+    matches = share(row_matches, mesh, fill=-1)
+    real = share(np.ones(len(rows), bool), mesh)
+    right = share(np.full(row_matches.shape, np.inf, np.float32), mesh, fill=np.inf)
     held, of_columns = [], []
     for where, seen, items in blocks(columns, block_size, mesh):
         block, finite = similarity(placed, items)
@@ -131,6 +131,30 @@ def count_wrong(
     for where, found in of_columns:
         wrong_of_columns[where] = found
     return wrong, wrong_of_columns
+
+
+def share(values: np.ndarray | Array, mesh: Mesh, fill: float = 0) -> Array:
+    """Puts its share of the rows on each device.
+
+    Args:
+      values: rows, on the host or on a device.
+      mesh: the devices.
+      fill: value of the rows behind the last, where the devices cannot divide them evenly.
+    """
+    size = -(-len(values) // mesh.size)
+    spread = sharding.by_batch(mesh)
+
+    def padded(module: Any, part: Any, length: int) -> Any:
+        padding = [(0, length - len(part))] + [(0, 0)] * (part.ndim - 1)
+        return module.pad(part, padding, constant_values=fill) if len(part) < length else part
+
+    if not isinstance(values, np.ndarray):
+        return jax.device_put(padded(jnp, values, size * mesh.size), spread)
+    # Part by part, so that the host makes no second copy of it all.
+    shape = size * mesh.size, *values.shape[1:]
+    return jax.make_array_from_callback(
+        shape, spread, lambda index: padded(np, values[index or ()], size)
+    )
 
 
 @jax.jit
@@ -201,24 +225,6 @@ def cut(embeddings: Embeddings, rows: slice) -> Embeddings:
         return np.asarray(embeddings[rows], np.float32)
     size = rows.stop - rows.start
     return jax.lax.dynamic_slice_in_dim(embeddings, rows.start, size).astype(jnp.float32)
-
-
-def _share(values: np.ndarray | Array, mesh: Mesh, fill: float = 0) -> Array:
-    """Puts its share of the rows on each device, with rows of `fill` where they do not divide."""
-    share = -(-len(values) // mesh.size)
-    spread = sharding.by_batch(mesh)
-
-    def padded(module: Any, part: Any, length: int) -> Any:
-        padding = [(0, length - len(part))] + [(0, 0)] * (part.ndim - 1)
-        return module.pad(part, padding, constant_values=fill) if len(part) < length else part
-
-    if not isinstance(values, np.ndarray):
-        return jax.device_put(padded(jnp, values, share * mesh.size), spread)
-    # Part by part, so that the host makes no second copy of it all.
-    shape = share * mesh.size, *values.shape[1:]
-    return jax.make_array_from_callback(
-        shape, spread, lambda index: padded(np, values[index or ()], share)
-    )
 
 
 @jax.jit

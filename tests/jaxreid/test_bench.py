@@ -111,21 +111,37 @@ def test_settings_reach_the_measurement(trained, monkeypatch, tmp_path, capsys):
 
 
 def test_retrieval_is_measured_beside_the_product(tmp_path, capsys):
-    words = ["bench", "eval", "--queries=12", "--gallery=6", "--dim=4", "--repeats=2"]
+    words = ["bench", "eval", "--queries=12", "--gallery=8", "--dim=4", "--repeats=2", "--scaling"]
     assert cli.main([*words, f"--json={tmp_path / 'eval.json'}"]) == 0
     read = json.loads((tmp_path / "eval.json").read_text())
-    assert set(read["seconds"]) == {"product", "t2i", "i2t"}
-    assert read["seconds"]["t2i"]["count"] == 2
-    expected = read["seconds"]["t2i"]["median"] / read["seconds"]["product"]["median"]
-    assert read["times_product"]["t2i"] == pytest.approx(expected)
-    assert read["embeddings_bytes"] == 4 * 4 * (12 + 6)
-    assert "12 captions, 6 images" in capsys.readouterr().out
+    seconds = read["seconds"]
+    assert set(seconds) == {"product", "both"}
+    assert seconds["both"]["count"] == 2
+    expected = seconds["both"]["median"] / seconds["product"]["median"]
+    assert read["times_product"] == pytest.approx(expected)
+    assert read["embeddings_bytes"] == 4 * 4 * (12 + 8)
+    assert read["flops"] == 2 * 12 * 8 * 4
+    assert read["flops_per_second"] == pytest.approx(read["flops"] / seconds["both"]["median"])
+    assert read["least_bytes"] == 4 * 4 * (12 + 8) + 3 * 4 * 12 * 8
+    assert read["share_of_bfloat16_peak"] is None  # of a CPU
+    parts = read["scaling"]
+    assert [(part["queries"], part["gallery"]) for part in parts] == [(3, 2), (6, 4), (12, 8)]
+    assert parts[-1]["seconds"] == seconds["both"]
+    for part in parts:
+        pairs = part["queries"] * part["gallery"]
+        expected = 1e9 * part["seconds"]["median"] / pairs
+        assert part["nanoseconds_per_pair"] == pytest.approx(expected)
+    shown = capsys.readouterr().out
+    assert "12 captions, 8 images" in shown
+    assert f"{read['times_product']:.2f} x the product" in shown
+    assert "6 x 4, seconds" in shown
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
         (["eval", "--queries=0"], "--queries is 0"),
+        (["eval", "--gallery=3", "--scaling"], "--gallery 3"),
         (["train", "--config", CONFIG, "--steps=-1"], "--steps is -1"),
         (["train", "--config", CONFIG, "--num_ids=0"], "--num_ids is 0"),
         (["train", "--config", CONFIG, "--vocab_size=2"], "--vocab_size is 2"),
