@@ -24,6 +24,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxreid import sharding
 
+# Similarities of a block on CPU, 8 MB: each match of a row reads them once more, from the cache.
+_CACHED_PAIRS = 2**21
+_FEWEST_COLUMNS = 128
+
 Embeddings = Float[np.ndarray, "_ D"] | Float[Array, "_ D"]
 
 
@@ -114,7 +118,7 @@ def count_wrong(
     real = share(np.ones(len(rows), bool), mesh)
     right = share(np.full(row_matches.shape, np.inf, np.float32), mesh, fill=np.inf)
     held, of_columns = [], []
-    for where, seen, items in blocks(columns, block_size, mesh):
+    for where, seen, items in blocks(columns, _fitting(block_size, len(rows), mesh), mesh):
         block, finite = similarity(placed, items)
         right = _pick_right(right, block, matches, where.start, seen)
         if column_matches is not None:
@@ -155,6 +159,13 @@ def share(values: np.ndarray | Array, mesh: Mesh, fill: float = 0) -> Array:
     return jax.make_array_from_callback(
         shape, spread, lambda index: padded(np, values[index or ()], size)
     )
+
+
+def _fitting(block_size: int, num_rows: int, mesh: Mesh) -> int:
+    """Makes blocks of many rows narrower where the processor's cache would not hold them."""
+    if mesh.devices.flat[0].platform != "cpu":
+        return block_size
+    return min(block_size, max(_FEWEST_COLUMNS, _CACHED_PAIRS // num_rows))
 
 
 @jax.jit

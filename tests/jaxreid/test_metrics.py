@@ -313,6 +313,26 @@ def test_one_product_where_it_can_be_held(monkeypatch):
     _assert_same(shared, twice)
 
 
+def test_blocks_of_many_rows_are_narrow(monkeypatch):
+    problem = _random_problem(4)
+    expected = both_directions(*problem)
+    widths = []
+
+    def similarity(rows, items):
+        widths.append(len(items))
+        return found(rows, items)
+
+    found = counting.similarity
+    monkeypatch.setattr(counting, "similarity", similarity)
+    monkeypatch.setattr(counting, "_FEWEST_COLUMNS", 2)
+    monkeypatch.setattr(counting, "_CACHED_PAIRS", 37 * 10)
+    _assert_same(both_directions(*problem), expected)
+    assert max(widths) <= 10
+    widths.clear()
+    both_directions(*problem, block_size=4)
+    assert max(widths) <= 4
+
+
 def test_similarities_stay_where_they_were_computed():
     mesh = sharding.make_mesh(2)
     rows = jax.device_put(np.ones((32, 4), np.float32), sharding.by_batch(mesh))
