@@ -52,7 +52,7 @@ def data() -> ConfigDict:
     data.word_vectors = ""  # file of word2vec or GloVe; empty: word vectors are learnt
     data.sampling = "pairs"  # an epoch is every caption once; "images": every image, a caption each
     data.captions_per_pair = 2  # the strong one, and a weak one
-    data.feed = "auto"  # where images live: "device", "host", or what fits
+    data.feed = "auto"  # where images live: "device", "sharded" or "host"; "auto": what fits
     data.length_templates = 4  # compiled shapes for captions of uneven length
     return data
 

@@ -1,4 +1,4 @@
-"""Memory of the host."""
+"""Memory: of the host, and how it is written."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def give_back() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def gib(count: float | int) -> str:
+    """Writes bytes in GiB."""
+    return f"{count / 2**30:.2f} GiB"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -180,7 +181,7 @@ def make_train_step(
 
     def train_step(
         state: TrainState,
-        resident: Mapping[str, jax.Array],
+        resident: Mapping[str, Any],
         batch: Mapping[str, jax.Array],
         *,
         template: RowTemplate | None,

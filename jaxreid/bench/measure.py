@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 
 import jaxreid
+from jaxreid.memory import gib as gib
 
 GIB = 2**30
 
@@ -172,11 +173,6 @@ def check_from_one(numbers: Mapping[str, int]) -> None:
     for name, value in numbers.items():
         if value < 1:
             raise ValueError(f"--{name} is {value}; it takes 1 or more.")
-
-
-def gib(count: float) -> str:
-    """Writes bytes in GiB."""
-    return f"{count / GIB:.2f} GiB"
 
 
 def operations(number: float) -> str:

@@ -1,13 +1,14 @@
 """How batches reach the devices: images resident on them, or streamed from the host.
 
-Both feeds hand the step the same batch for the same (seed, step). A batch holds positions; what the
-step reads at these positions is resident: captions always, images with the device feed.
+All feeds hand the step the same batch for the same (seed, step). A batch holds positions; what the
+step reads at these positions is resident: captions always, images unless the host streams them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import grain
 import jax
@@ -20,9 +21,11 @@ from jax.sharding import NamedSharding
 from jaxtyping import Int
 
 from jaxreid.data.sampler import ImageSampler, Indices, PairSampler
+from jaxreid.data.shards import Shards, part_size
 from jaxreid.data.source import Split
+from jaxreid.memory import gib
 
-FEEDS = ("auto", "device", "host")
+FEEDS = ("auto", "device", "sharded", "host")
 
 # Share of a device's free memory that resident images may take under ``auto``: the step needs the
 # rest for activations.
@@ -34,14 +37,15 @@ class Feed:
     """Batches of a training run, in order, from any step on.
 
     Attributes:
-      kind: ``device`` or ``host``.
-      resident: arrays that live on every device during the run, and the seed of the step's draws.
+      kind: ``device``, ``sharded`` or ``host``.
+      resident: arrays that live on the devices during the run, a copy on each but for images that
+        are `Shards`, and the seed of the step's draws.
       sampler: which pairs a step sees.
       tokens_lengths: [M] tokens of each caption, kept on the host.
     """
 
     kind: str
-    resident: dict[str, jax.Array]
+    resident: dict[str, Any]
     sampler: PairSampler | ImageSampler
     tokens_lengths: Int[np.ndarray, " M"]
     _images: np.ndarray | None
@@ -50,6 +54,18 @@ class Feed:
     def lengths(self, step: int) -> Int[np.ndarray, " N"]:
         """Returns the lengths of a step's captions, row b*T + t, without making the batch."""
         return self.tokens_lengths[self.sampler(step).caption].reshape(-1)
+
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what every batch looks like, for compiling ahead."""
+        example = dataclasses.asdict(self.sampler(0))
+        if self._images is not None:
+            example["images"] = np.broadcast_to(
+                self._images[:1], (len(example["image"]), *self._images.shape[1:])
+            )
+        return {
+            key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=self._sharding)
+            for key, value in example.items()
+        }
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
         """Yields (batch on the devices, lengths of its captions [B*T]) of steps start .. stop-1."""
@@ -93,8 +109,9 @@ def make_feed(
       tokens: [M, L] word ids.
       lengths: [M] number of tokens.
       sampler: over the same split.
-      kind: ``device``, ``host`` or ``auto``, which takes ``device`` where the images fit in a
-        quarter of the free memory of each device, and says so.
+      kind: ``device`` (a copy of the images on each device), ``sharded`` (a part of them on each),
+        ``host``, or ``auto``: the first of these that fits in a quarter of the free memory of each
+        device, which it says.
       replicated: sharding of resident arrays.
       by_batch: sharding of the batch axis.
 
@@ -104,15 +121,16 @@ def make_feed(
     if kind not in FEEDS:
         raise ValueError(f"config.data.feed is {kind!r}; it takes one of {', '.join(FEEDS)}.")
     if kind == "auto":
-        kind = _choose(split.images.nbytes, replicated)
+        kind = _choose(split.images, by_batch)
     host_arrays = {"tokens": tokens, "lengths": lengths, "labels": split.labels}
     host_arrays["seed"] = np.asarray(sampler.seed, np.uint32)  # an array: any seed is one program
+    resident: dict[str, Any] = {k: _put(value, replicated) for k, value in host_arrays.items()}
     if kind == "device":
-        host_arrays["images"] = split.images
-    resident = {key: _put(value, replicated) for key, value in host_arrays.items()}
-    return Feed(
-        kind, resident, sampler, lengths, split.images if kind == "host" else None, by_batch
-    )
+        resident["images"] = _put(split.images, replicated)
+    elif kind == "sharded":
+        resident["images"] = Shards.put(split.images, by_batch)
+    streamed = split.images if kind == "host" else None
+    return Feed(kind, resident, sampler, lengths, streamed, by_batch)
 
 
 def _put(value: np.ndarray, place: NamedSharding) -> jax.Array:
@@ -120,17 +138,29 @@ def _put(value: np.ndarray, place: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
 
 
-def _choose(needed: int, replicated: NamedSharding) -> str:
-    here, what = _free_memory(replicated)
+def _choose(images: np.ndarray, place: NamedSharding) -> str:
+    here, what = _free_memory(place)
     # All hosts run one program, so the shortest of memory decides for all.
     free = float(np.min(multihost_utils.process_allgather(np.float32(here))))
-    kind = "device" if needed <= _RESIDENT_SHARE * free else "host"
+    devices, allowed = place.mesh.size, _RESIDENT_SHARE * free
+    whole = images.nbytes
+    part = part_size(len(images), devices) * whole // max(1, len(images))
+    if whole <= allowed:
+        kind, why = "device", "a copy on each fits"
+    elif devices > 1 and part <= allowed:
+        kind, why = "sharded", f"a copy on each does not fit, a part of {gib(part)} does"
+    else:
+        kind, why = "host", "they do not fit, and are streamed"
     logging.info(
-        "feed: %s (images take %.2f GiB, each %s has %.2f GiB free, a quarter of it is allowed)",
+        "feed: %s (images take %s; each of %d x %s has %s free, of which a quarter, %s, is for "
+        "them: %s)",
         kind,
-        needed / 2**30,
+        gib(whole),
+        devices,
         what,
-        free / 2**30,
+        gib(free),
+        gib(allowed),
+        why,
     )
     return kind
 
@@ -144,14 +174,12 @@ def _free_memory(sharding: NamedSharding) -> tuple[int, str]:
     return free, devices[0].device_kind
 
 
-def gather(
-    resident: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
+def gather(resident: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """Reads what the positions of a batch point at; runs inside the step.
 
     Args:
-      resident: ``tokens`` [M, L], ``lengths`` [M], ``labels`` [N], and ``images`` [N, H, W, 3] with
-        the device feed.
+      resident: ``tokens`` [M, L], ``lengths`` [M], ``labels`` [N], and ``images`` [N, H, W, 3],
+        an array or `Shards`, unless the batch has them.
       batch: ``image`` [B], ``caption`` [B, T], ``valid`` [B, T], and ``images`` [B, H, W, 3] with
         the host feed.
 
@@ -162,7 +190,11 @@ def gather(
     take: Callable[..., jax.Array] = jnp.take
     images = batch.get("images")
     if images is None:
-        images = take(resident["images"], batch["image"], axis=0, mode="clip")
+        there = resident["images"]
+        if isinstance(there, Shards):
+            images = there.take(batch["image"])
+        else:
+            images = take(there, batch["image"], axis=0, mode="clip")
     return {
         "images": images,
         "tokens": take(resident["tokens"], batch["caption"], axis=0, mode="clip"),

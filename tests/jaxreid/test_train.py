@@ -246,9 +246,10 @@ def test_a_run_can_start_from_another(finished, tmp_path):
             np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def test_host_feeding_trains_the_same(finished, tmp_path):
+@pytest.mark.parametrize("kind", ["host", pytest.param("sharded", marks=pytest.mark.slow)])
+def test_another_feed_trains_the_same(finished, tmp_path, kind):
     config, workdir, _ = finished
     config = config_lib.load(workdir)
-    config.data.feed = "host"
+    config.data.feed = kind
     train.train(config, tmp_path)
     stopping.assert_same(_variables(tmp_path), _variables(workdir))

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -20,9 +21,19 @@ COUNTS = np.array([1, 2, 4, 10, 2, 2, 1, 1, 2, 2, 2, 2, 2])
 BATCH = 8
 
 
-def mesh(devices):
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+)
+KINDS = ("device", "sharded", "host")
+
+
+def mesh(devices, model=1):
     return jax.make_mesh(
-        (devices, 1),
+        (devices // model, model),
         sharding.BATCH_AXES,
         axis_types=(jax.sharding.AxisType.Auto,) * 2,
         devices=jax.devices()[:devices],
@@ -52,7 +63,7 @@ def words():
     return tokens * (np.arange(LENGTH) < lengths[:, None]), lengths
 
 
-def make(split, words, kind, devices=1, *, seed=0, captions_per_pair=2):
+def make(split, words, kind, devices=1, *, model=1, seed=0, captions_per_pair=2):
     pairs = PairSampler(
         split.caption_image,
         split.labels,
@@ -60,7 +71,7 @@ def make(split, words, kind, devices=1, *, seed=0, captions_per_pair=2):
         captions_per_pair=captions_per_pair,
         seed=seed,
     )
-    here = mesh(devices)
+    here = mesh(devices, model)
     return feed.make_feed(
         split,
         *words,
@@ -82,7 +93,7 @@ def gathered(made, start, stop):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("kind", ["device", "host"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("captions_per_pair", [1, 2])
 def test_batches_are_those_of_the_sampler(split, words, kind, devices, captions_per_pair):
     made = make(split, words, kind, devices, captions_per_pair=captions_per_pair)
@@ -103,7 +114,18 @@ def test_batches_are_those_of_the_sampler(split, words, kind, devices, captions_
         assert batch["labels"].dtype == batch["tokens"].dtype == np.int32
 
 
-@pytest.mark.parametrize("kind", ["device", "host"])
+def test_all_feeds_give_the_same_batches_to_the_bit(split, words):
+    found = {kind: gathered(make(split, words, kind, 8, model=4), 0, 11) for kind in KINDS}
+    for kind in ("sharded", "host"):
+        for (batch, lengths), (other, other_lengths) in zip(
+            found["device"], found[kind], strict=True
+        ):
+            assert batch.keys() == other.keys()
+            jax.tree.map(np.testing.assert_array_equal, batch, other)
+            np.testing.assert_array_equal(lengths, other_lengths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_begins_anywhere(split, words, kind):
     made = make(split, words, kind)
     whole, rest = gathered(made, 0, 9), gathered(make(split, words, kind), 6, 9)
@@ -118,15 +140,39 @@ def test_another_seed_is_another_order(split, words):
     assert not np.array_equal(one["images"], other["images"])
 
 
-@pytest.mark.parametrize("kind", ["device", "host"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_how_arrays_lie_on_eight_devices(split, words, kind):
     made = make(split, words, kind, 8)
+    images = made.resident.pop("images", None)
     assert all(array.sharding.is_fully_replicated for array in made.resident.values())
-    assert ("images" in made.resident) == (kind == "device")
+    assert (images is None) == (kind == "host")
+    if kind == "device":
+        assert images.sharding.is_fully_replicated
+    if kind == "sharded":  # 13 images: two on each of eight devices, the last of them padded
+        rows = [shard.data.shape[0] for shard in images.parts.addressable_shards]
+        assert rows == [2] * 8
+        np.testing.assert_array_equal(np.asarray(images.parts)[:IMAGES], split.images)
     batch, _ = next(made.batches(0, 1))
     assert ("images" in batch) == (kind == "host")
     for array in batch.values():
         assert [shard.data.shape[0] for shard in array.addressable_shards] == [1] * 8
+    assert made.batch_shapes() == {
+        key: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+        for key, array in batch.items()
+    }
+
+
+def test_split_images_stay_where_they_are(split, words):
+    """Only batches cross the devices: no program gathers the images, or adds up all of them."""
+    made = make(split, words, "sharded", 8, model=2)
+    batch, _ = next(made.batches(0, 1))
+    text = gather.lower(made.resident, batch).compile().as_text()
+    moved = re.findall(r"= \(?u8\[([\d,]*)\]\S* ([a-z-]+)", text)
+    height_width = ",6,4,3"
+    between = {(kind, shape) for shape, kind in moved if kind in COLLECTIVES}
+    assert between == {("reduce-scatter", f"1{height_width}")}
+    largest = max(int(shape.split(",")[0]) for shape, _ in moved if shape.endswith(height_width))
+    assert largest == BATCH
 
 
 def test_what_is_not_there_is_refused(split, words):
@@ -137,23 +183,29 @@ def test_what_is_not_there_is_refused(split, words):
         made._read(made.sampler(0))
 
 
-@pytest.mark.parametrize(("times", "kind"), [(3.9, "host"), (4.1, "device")])
+@pytest.mark.parametrize(
+    ("devices", "times", "kind", "why"),
+    [
+        (1, 4.1, "device", "a copy on each fits"),
+        (1, 3.9, "host", "they do not fit, and are streamed"),
+        # Virtual devices share the host's memory: eight copies take eight times as much.
+        (8, 33, "device", "a copy on each fits"),
+        (8, 31, "sharded", "a copy on each does not fit, a part of 0.00 GiB does"),
+        # 13 images are padded to 16, two on each device: 2 / 13 of them.
+        (8, 5.0, "sharded", "a copy on each does not fit, a part of 0.00 GiB does"),
+        (8, 4.8, "host", "they do not fit, and are streamed"),
+    ],
+)
 def test_auto_gives_images_a_quarter_of_the_free_memory(
-    split, words, monkeypatch, caplog, times, kind
+    split, words, monkeypatch, caplog, devices, times, kind, why
 ):
     free = type("Memory", (), {"available": int(times * split.images.nbytes)})
     monkeypatch.setattr(feed.psutil, "virtual_memory", lambda: free)
     with caplog.at_level("INFO"):
-        made = make(split, words, "auto")
+        made = make(split, words, "auto", devices)
     assert made.kind == kind
-    assert f"feed: {kind} (images take" in caplog.text
-
-
-def test_auto_counts_the_copies_of_all_virtual_devices(split, words, monkeypatch):
-    free = type("Memory", (), {"available": 31 * split.images.nbytes})
-    monkeypatch.setattr(feed.psutil, "virtual_memory", lambda: free)
-    assert make(split, words, "auto", 1).kind == "device"
-    assert make(split, words, "auto", 8).kind == "host"
+    assert f"feed: {kind} (images take 0.00 GiB; each of {devices} x CPU device has" in caplog.text
+    assert why in caplog.text
 
 
 @dataclasses.dataclass
