@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging as python_logging
-import os
 import re
 import shlex
 import sys
@@ -157,13 +156,10 @@ def _set_up(*, verbose: bool, cache: bool) -> None:
     if not verbose:
         logging.get_absl_handler().setFormatter(python_logging.Formatter("%(message)s"))
         logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
-    import jax
+    if cache:
+        from jaxreid import compilation
 
-    from jaxreid.data.cache import default_cache_dir
-
-    if cache and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        compilation.keep_programs()
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:

@@ -29,12 +29,6 @@ class Progress:
         self._timed_from = step
         self._since = time.perf_counter()
 
-    def compiled(self, step: int) -> None:
-        """Notes that the step just done had to be compiled first."""
-        seconds = time.perf_counter() - self._since
-        logging.info("step %d: compiled, and run, in %s", step, duration(seconds))
-        self.pause(step)
-
     def report(self, step: int, scalars: Mapping[str, float], logbook: Logbook) -> None:
         """Logs where the run is.
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from jaxreid import checkpoint, classes, registry, runs, sharding, text
+from jaxreid import checkpoint, classes, compilation, registry, runs, sharding, text
 from jaxreid import config as config_lib
 from jaxreid.data import augment
 from jaxreid.models.templates import RowTemplate
@@ -65,7 +65,34 @@ class Encoder:
             return model.apply(variables, tokens, lengths, template=template, method="encode_text")
 
         self._encode: dict[str, Any] = {"image": image_features, "text": text_features}
-        self._compiled: dict[tuple[str, ...], Any] = {}
+        self._programs: dict[tuple[str, ...], compilation.Programs] = {}
+
+    def compile_ahead(
+        self,
+        variables: PyTree,
+        images: UInt8[np.ndarray, "N H W 3"],
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+    ) -> None:
+        """Compiles what embedding a split will take.
+
+        Args:
+          variables: ``params`` and ``batch_stats``, as they will lie on the devices then.
+          images: [N, H, W, 3] of the split.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+        """
+        place = sharding.by_batch(self.mesh)
+
+        def block(rows: np.ndarray) -> jax.ShapeDtypeStruct:
+            shape = (self._batch_size, *rows.shape[1:])
+            return jax.ShapeDtypeStruct(shape, rows.dtype, sharding=place)
+
+        self._program("image", ("embedding",), variables, block(images))
+        longest = np.sort(lengths)[::-1][:: self._batch_size]
+        for width in sorted({_width(length, tokens.shape[1]) for length in longest}):
+            words = block(tokens[:, :width]), block(lengths)
+            self._program("text", ("embedding",), variables, *words)
 
     def images(
         self, variables: PyTree, images: UInt8[np.ndarray, "N H W 3"]
@@ -95,11 +122,11 @@ class Encoder:
         Returns:
           float32 arrays of N rows by name; what the network does not have is left out.
         """
-        encode = self._outputs("image", names)
+        encode = self._encoder("image", names, variables)
         chunks = [
             {
                 name: np.asarray(rows, np.float32)[:count]
-                for name, rows in encode(variables, self._put(block)).items()
+                for name, rows in encode(self._put(block)).items()
             }
             for block, count in self._blocks(images)
         ]
@@ -145,8 +172,8 @@ class Encoder:
           what the network does not have is left out.
         """
         found: dict[str, np.ndarray] = {}
-        encode = self._outputs("text", names)
-        for rows, out in self._by_length(encode, variables, tokens, lengths):
+        encode = self._encoder("text", names, variables)
+        for rows, out in self._by_length(encode, tokens, lengths):
             for name, values in out.items():
                 block = np.asarray(values, np.float32)[: len(rows)]
                 if name not in found:  # the longest captions come first: no later block is wider
@@ -177,32 +204,59 @@ class Encoder:
         scores = found["scores"]
         return np.pad(scores, ((0, 0), (0, tokens.shape[1] - scores.shape[1]), (0, 0)))
 
-    def _outputs(self, modality: str, names: tuple[str, ...]) -> Any:
+    def _encoder(
+        self, modality: str, names: tuple[str, ...], variables: PyTree
+    ) -> Callable[..., dict[str, jax.Array]]:
+        """Returns a function of blocks of images, or of tokens and lengths."""
+        layout = _layout(variables)
+
+        def encode(*blocks: jax.Array) -> dict[str, jax.Array]:
+            program = self._program(modality, names, variables, *blocks, layout=layout)
+            found: dict[str, jax.Array] = program(variables, *blocks)
+            return found
+
+        return encode
+
+    def _program(
+        self,
+        modality: str,
+        names: tuple[str, ...],
+        variables: PyTree,
+        *blocks: Any,
+        layout: Hashable = None,
+    ) -> Callable[..., Any]:
         """Compiles the encoder of a modality for these outputs alone: the rest is not computed."""
-        features = self._encode[modality]
+        if (modality, *names) not in self._programs:
+            features = self._encode[modality]
 
-        def chosen(*args: Any) -> dict[str, jax.Array]:
-            found = features(*args)
-            return {name: found[name] for name in names if name in found}
+            def chosen(*args: Any) -> dict[str, jax.Array]:
+                found = features(*args)
+                return {name: found[name] for name in names if name in found}
 
-        key = (modality, *names)
-        if key not in self._compiled:
-            self._compiled[key] = jax.jit(chosen, out_shardings=sharding.by_batch(self.mesh))
-        return self._compiled[key]
+            self._programs[modality, *names] = compilation.Programs(
+                jax.jit(chosen, out_shardings=sharding.by_batch(self.mesh)),
+                f"{modality} encoder ({', '.join(names)})",
+            )
+        shape = blocks[0].shape
+        return self._programs[modality, *names].get(
+            (shape, layout or _layout(variables)),
+            variables,
+            *blocks,
+            note="batches of " + " x ".join(map(str, shape)),
+        )
 
     def _by_length(
-        self, encode: Any, variables: PyTree, tokens: np.ndarray, lengths: np.ndarray
+        self, encode: Any, tokens: np.ndarray, lengths: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, jax.Array]]]:
         order = np.argsort(-lengths, kind="stable")
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            longest = max(1, int(lengths[rows[0]]))
-            width = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, tokens.shape[1])
+            width = _width(lengths[rows[0]], tokens.shape[1])
             (block, _), (block_lengths, _) = (
                 next(self._blocks(tokens[rows, :width])),
                 next(self._blocks(lengths[rows])),
             )
-            yield rows, encode(variables, self._put(block), self._put(block_lengths))
+            yield rows, encode(self._put(block), self._put(block_lengths))
 
     def _blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         """Yields blocks of the batch size, the last one padded with zeros, and their true sizes."""
@@ -216,6 +270,19 @@ class Encoder:
 
     def _put(self, block: np.ndarray) -> jax.Array:
         return jax.device_put(block, sharding.by_batch(self.mesh))
+
+
+def _width(longest: Any, limit: int) -> int:
+    """Tokens that captions are padded to."""
+    return min(-(-max(1, int(longest)) // _LENGTH_STEP) * _LENGTH_STEP, limit)
+
+
+def _layout(variables: PyTree) -> Hashable:
+    """Tells variables apart that take different programs."""
+    return tuple(
+        (leaf.shape, leaf.dtype, getattr(leaf, "sharding", None))
+        for leaf in jax.tree.leaves(variables)
+    )
 
 
 def make_encoder(config: ConfigDict, model: nn.Module, mesh: Mesh) -> Encoder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import clu.parameter_overview
@@ -22,8 +22,10 @@ from ml_collections import ConfigDict
 
 from jaxreid import (
     checkpoint,
+    compilation,
     evaluate,
     freezing,
+    loop,
     memory,
     optimizers,
     pretrained,
@@ -35,8 +37,10 @@ from jaxreid import (
 )
 from jaxreid.data import feed, sampler
 from jaxreid.logbook import Logbook
+from jaxreid.loop import TrainingDivergedError as TrainingDivergedError
 from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.progress import Progress
+from jaxreid.stages import Stage, make_stages
 from jaxreid.step import (
     Scalars,
     TrainState,
@@ -48,53 +52,6 @@ from jaxreid.step import (
     split_state,
 )
 from jaxreid.typing import PyTree
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss or a gradient is no longer a finite number."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A stretch of training with an optimiser of its own.
-
-    Attributes:
-      index: 0, 1, ...
-      first: its first step.
-      stop: the step after its last.
-      config: its fields.
-    """
-
-    index: int
-    first: int
-    stop: int
-    config: Mapping[str, Any]
-
-
-def make_stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
-    """Lays the stages of a config one after another.
-
-    Args:
-      config: with ``stages``.
-      steps_per_epoch: of the training split.
-
-    Raises:
-      ValueError: there is no stage, or one has no step.
-    """
-    if not config.stages:
-        raise ValueError("config.stages is empty; training takes at least one stage.")
-    stages, first = [], 0
-    for index, stage in enumerate(config.stages):
-        steps = stage.epochs * steps_per_epoch
-        if stage.max_steps:
-            steps = min(steps, stage.max_steps)
-        if steps < 1:
-            raise ValueError(
-                f"config.stages[{index}].epochs is {stage.epochs}; it takes 1 or more."
-            )
-        stages.append(Stage(index, first, first + steps, stage))
-        first += steps
-    return tuple(stages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +205,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
             pretrained.check(config)
         trainer = make_trainer(config, runs.load_run_data(config, workdir))
         state, stage_index = _first_state(trainer, checkpoints, workdir)
+        _compile_validation(trainer, state)
         logbook = Logbook(workdir, step=start or 0)
         try:
             for stage in trainer.stages[stage_index:]:
@@ -293,7 +251,7 @@ def _run_stage(
     checkpoints: checkpoint.Checkpoints,
     logbook: Logbook,
 ) -> TrainState:
-    step = int(state.step)
+    step, per_epoch = int(state.step), trainer.steps_per_epoch
     if step == stage.stop:
         return state
     optimizer = trainer.optimizer(stage)
@@ -302,32 +260,26 @@ def _run_stage(
     frozen = freezing.frozen_names(stage.config, state.params)
     freezing.log_frozen(stage.index, state.params, frozen)
     train_step = trainer.train_step(stage, optimizer)
-    schedule = optimizers.stage_schedule(stage.config, trainer.steps_per_epoch)
+    programs = compilation.Programs(train_step, f"training step of stage {stage.index}")
+    schedule = optimizers.stage_schedule(stage.config, per_epoch)
     progress = Progress(step, trainer.stages[-1].stop, trainer.config.batch_size)
-    compiled: set[RowTemplate] = set()
-    for stop in _stops(trainer, stage, step):
-        window: list[Scalars] = []
-        for batch, lengths in trainer.feed.batches(step, stop):
-            template = trainer.template(lengths)
-            state, scalars = train_step(state, trainer.feed.resident, batch, template=template)
-            window.append(scalars)
-            step += 1
-            if template not in compiled:
-                jax.block_until_ready(scalars)
-                compiled.add(template)
-                memory.give_back()
-                progress.compiled(step)
-            if step % trainer.config.log_every_steps == 0 or step == stop:
-                means = _mean_scalars(window, step, checkpoints)
-                means["learning_rate"] = float(schedule(step - 1 - stage.first))
-                progress.report(step, means, logbook)
-                window = []
-        score = None
-        if _is_validated(trainer, stage, step):
+
+    def report(done: int, window: list[Scalars]) -> None:
+        means = loop.mean_scalars(window, done, checkpoints)
+        means["learning_rate"] = float(schedule(done - 1 - stage.first))
+        progress.report(done, means, logbook)
+
+    for stop in stage.saves(step, per_epoch, trainer.config.checkpoint_every_steps):
+        planned = loop.plan(programs, trainer.templates, trainer.feed, state, step, stop)
+        progress.pause(step)
+        every = trainer.config.log_every_steps
+        state = loop.run_steps(planned, trainer.feed, state, step, every=every, report=report)
+        step, score = stop, None
+        if stage.is_validated(step, per_epoch):
             score = _validate(trainer, state, logbook, step)
         meta = {
             "stage": stage.index,
-            "epoch": (step - stage.first) / trainer.steps_per_epoch,
+            "epoch": (step - stage.first) / per_epoch,
             "finished": step == trainer.stages[-1].stop,
         }
         checkpoints.save(step, **split_state(state), meta=meta, score=score)
@@ -335,47 +287,17 @@ def _run_stage(
     return state
 
 
-def _stops(trainer: Trainer, stage: Stage, step: int) -> list[int]:
-    """Steps of a stage at which to save: where it validates, and every N steps if asked."""
-    every = trainer.config.checkpoint_every_steps
-    stops = [s for s in range(step + 1, stage.stop + 1) if _is_validated(trainer, stage, s)]
-    if every:
-        stops += [s for s in range(step + 1, stage.stop) if s % every == 0]
-    return sorted(set(stops))
+def _variables(state: TrainState) -> PyTree:
+    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def _is_validated(trainer: Trainer, stage: Stage, step: int) -> bool:
-    every = stage.config["validate_epochs"] * trainer.steps_per_epoch
-    return step == stage.stop or (step - stage.first) % every == 0
-
-
-def _mean_scalars(
-    window: list[Scalars], step: int, checkpoints: checkpoint.Checkpoints
-) -> dict[str, float]:
-    """Fetches the scalars of the last steps and averages them; stops at the first bad one."""
-    fetched = jax.device_get(window)
-    for offset, scalars in enumerate(fetched):
-        if not (np.isfinite(scalars["loss"]) and np.isfinite(scalars["grad_norm"])):
-            checkpoints.wait()
-            good = checkpoints.last
-            raise TrainingDivergedError(
-                f"step {step - len(fetched) + offset + 1}: the loss is {scalars['loss']}, the "
-                f"gradient norm {scalars['grad_norm']}. The last good checkpoint is "
-                + (f"{checkpoints.directory / str(good)}" if good else "none, as none was due yet")
-                + ". Lower the stage's learning_rate, or compute in float32 "
-                "(--config.dtype=float32), and begin a new run in another --workdir"
-                + (
-                    f", from these weights: --config.init_from={checkpoints.directory.parent}."
-                    if good
-                    else "."
-                )
-            )
-    return {name: float(np.mean([s[name] for s in fetched])) for name in fetched[0]}
+def _compile_validation(trainer: Trainer, state: TrainState) -> None:
+    val = trainer.data.val
+    trainer.encoder.compile_ahead(_variables(state), val.split.images, val.tokens, val.lengths)
 
 
 def _validate(trainer: Trainer, state: TrainState, logbook: Logbook, step: int) -> float:
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    found = evaluate.evaluate_split(trainer.encoder, variables, trainer.data.val)
+    found = evaluate.evaluate_split(trainer.encoder, _variables(state), trainer.data.val)
     scalars = {
         f"val/{direction}/{name}": value
         for direction in ("t2i", "i2t")

@@ -27,7 +27,12 @@ _CHUNK = 256
 
 
 def default_cache_dir() -> pathlib.Path:
-    """Folder of decoded images where the config names none: ``$XDG_CACHE_HOME/jaxreid``."""
+    """Folder of what can be made again: ``$JAXREID_CACHE``, else ``$XDG_CACHE_HOME/jaxreid``.
+
+    Decoded images lie in it where the config names no other, weights and compiled programs below.
+    """
+    if own := os.environ.get("JAXREID_CACHE"):
+        return pathlib.Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "jaxreid"
 

@@ -38,7 +38,7 @@ def test_compiling_and_pauses_are_not_counted(clock, caplog):
     log = Log()
     shown = progress.Progress(0, 100, 32)
     clock[0] += 50  # compiling
-    shown.compiled(1)
+    shown.pause(1)
     clock[0] += 10
     with caplog.at_level("INFO"):
         shown.report(6, {"loss": 1.25}, log)
@@ -54,6 +54,6 @@ def test_compiling_and_pauses_are_not_counted(clock, caplog):
 def test_no_rate_where_nothing_was_timed(clock):
     log = Log()
     shown = progress.Progress(0, 100, 32)
-    shown.compiled(1)
+    shown.pause(1)
     shown.report(1, {"loss": 1.0}, log)
     assert log.lines == [(1, {"train/loss": 1.0})]

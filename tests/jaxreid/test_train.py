@@ -1,5 +1,6 @@
 """Training runs: what they leave behind, resuming, killing, diverging, stages."""
 
+import functools
 import json
 import os
 import pathlib
@@ -14,10 +15,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreid import checkpoint, retrieval, sharding, train
+from jaxreid import checkpoint, loop, retrieval, sharding, train
 from jaxreid import config as config_lib
 from jaxreid.logbook import read
-from tests.jaxreid import stopping, tiny
+from tests.jaxreid import stopping, tiny, watching
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -41,10 +42,37 @@ def _variables(workdir, which="last"):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_data_dir, tmp_path_factory):
+def watched():
+    """Of the run of two epochs: compilations until each save, and what its steps fetched."""
+    return {"compiled": [], "fetched": []}
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data_dir, tmp_path_factory, watched):
     """A run of two epochs: config, folder and what train returned."""
     config, workdir = _config(tiny_data_dir), tmp_path_factory.mktemp("run")
-    return config, workdir, train.train(config, workdir)
+    save = checkpoint.Checkpoints.save
+    with watching.compilations() as compiled, watching.guarded_steps() as watched["fetched"]:
+
+        def counting(self, *arguments, **options):
+            save(self, *arguments, **options)
+            watched["compiled"].append(len(compiled))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoint.Checkpoints, "save", counting)
+            done = train.train(config, workdir)
+    return config, workdir, done
+
+
+def test_nothing_compiles_in_the_second_epoch(finished, watched):
+    """Neither its steps nor validation nor saving does."""
+    first, second = watched["compiled"]
+    assert first > 0
+    assert second == first
+
+
+def test_no_step_waits_for_the_devices(finished, watched):
+    assert watched["fetched"] == []  # and a transfer to them would have stopped the run
 
 
 def test_a_run_leaves_all_that_search_needs(finished):
@@ -169,20 +197,18 @@ def test_the_last_good_checkpoint_is_named_and_can_be_started_from(finished, tmp
     config = config_lib.load(finished[1])
     config.checkpoint_every_steps = 2
     config.stages[0].update({"epochs": 1, "learning_rate": 0.0})
-    steps = train.Trainer.train_step
+    plan = loop.plan
 
-    def breaking(self, stage, optimizer):
-        step = steps(self, stage, optimizer)
-
-        def broken(state, *arguments, **options):
-            state, scalars = step(state, *arguments, **options)
+    def breaking(*arguments):
+        def broken(program, state, *inputs):
+            state, scalars = program(state, *inputs)
             bad = state.step >= 5
             return state, {**scalars, "loss": jax.numpy.where(bad, jax.numpy.nan, scalars["loss"])}
 
-        return broken
+        return [functools.partial(broken, program) for program in plan(*arguments)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Trainer, "train_step", breaking)
+        patch.setattr(loop, "plan", breaking)
         with pytest.raises(train.TrainingDivergedError) as caught:
             train.train(config, tmp_path / "broken")
     assert "step 5: the loss is nan" in str(caught.value)

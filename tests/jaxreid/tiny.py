@@ -127,7 +127,9 @@ class Stepper:
         return jax.device_get(state), jax.device_get(scalars)
 
 
-def make_feed(config: ConfigDict, data: runs.Captioned, mesh: jax.sharding.Mesh) -> feed.Feed:
+def make_feed(
+    config: ConfigDict, data: runs.Captioned, mesh: jax.sharding.Mesh, kind: str = "device"
+) -> feed.Feed:
     """The feed of the made-up split."""
     pairs = sampler.PairSampler(
         data.split.caption_image,
@@ -141,7 +143,7 @@ def make_feed(config: ConfigDict, data: runs.Captioned, mesh: jax.sharding.Mesh)
         data.tokens,
         data.lengths,
         pairs,
-        kind="device",
+        kind=kind,
         replicated=sharding.replicated(mesh),
         by_batch=sharding.by_batch(mesh),
     )

@@ -243,8 +243,11 @@ def test_home_is_expanded(tmp_path, monkeypatch):
 
 
 def test_default_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAXREID_CACHE", "~/mine")
+    assert str(cache.default_cache_dir()) == "/home/somebody/mine"
+    monkeypatch.delenv("JAXREID_CACHE")
     assert cache.default_cache_dir() == tmp_path / "jaxreid"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/somebody")
     assert str(cache.default_cache_dir()) == "/home/somebody/.cache/jaxreid"
