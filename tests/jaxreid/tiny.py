@@ -89,15 +89,24 @@ def mesh(count: int, model: int = 1) -> jax.sharding.Mesh:
 class Stepper:
     """The training step on a mesh, always from the same initial state.
 
+    Args:
+      config: of the network.
+      mesh: the devices.
+      num_classes: of the classifiers; as many as the made-up split has by default.
+
     Attributes:
       before: the initial state, on the host.
       train_step: the compiled step.
     """
 
-    def __init__(self, config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    def __init__(
+        self, config: ConfigDict, mesh: jax.sharding.Mesh, num_classes: int | None = None
+    ) -> None:
         data = split()
         model = registry.build_model(
-            config, vocab_size=len(vocabulary()), num_classes=len(data.split.identities)
+            config,
+            vocab_size=len(vocabulary()),
+            num_classes=num_classes or len(data.split.identities),
         )
         shapes = jax.eval_shape(functools.partial(step.init_variables, config, model))
         optimizer = optimizers.make_optimizer(
@@ -118,9 +127,13 @@ class Stepper:
             mesh=mesh,
         )
 
+    def state(self) -> step.TrainState:
+        """The initial state on the mesh."""
+        return jax.device_put(self.before, self._places)
+
     def __call__(self, start: int, stop: int) -> tuple[step.TrainState, dict[str, np.ndarray]]:
         """Runs batches start .. stop-1; returns the new state and the last scalars."""
-        state = jax.device_put(self.before, self._places)
+        state = self.state()
         for batch, lengths in self.feed.batches(start, stop):
             template = self.templates[choose_template(self.templates, lengths)]
             state, scalars = self.train_step(state, self.feed.resident, batch, template=template)
