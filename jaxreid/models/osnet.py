@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxreid.models.convolution import Conv
 from jaxreid.models.depthwise import DepthwiseConv
-from jaxreid.models.layers import max_pool
+from jaxreid.models.layers import max_pool, mean_pool
 from jaxreid.models.normalization import BatchNorm, relu
 from jaxreid.typing import DType
 
@@ -201,11 +201,7 @@ class OSNet(nn.Module):
         """Transition behind a stage: 1x1 convolution and mean of 2x2 pixels or of 2 words."""
         x = self.transitions[stage](x, use_running_average)
         rows = 2 if self.modality == "vision" else 1
-        batch, height, width, channels = x.shape
-        # As in a pooling without padding, an odd last row or column is left out.
-        x = x[:, : height // rows * rows, : width // 2 * 2]
-        windows = x.reshape(batch, height // rows, rows, width // 2, 2, channels)
-        return jnp.mean(windows.astype(jnp.float32), (2, 4)).astype(self.dtype)
+        return mean_pool(x, rows, 2).astype(self.dtype)
 
 
 class Gate(nn.Module):
