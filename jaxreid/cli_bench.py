@@ -38,6 +38,14 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
     sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
 
+    sub = bench("profile", _bench_profile, "a trace of the training step, on made-up data")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
+    sub.add_argument("--out", required=True, metavar="DIR", help="folder of the trace")
+    sub.add_argument("--batch_size", type=int, help="pairs a step; the config's by default")
+    sub.add_argument("--steps", type=int, default=3, help="traced steps")
+    sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
+    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
+
     sub = bench("embed", _bench_embed, "the encoders of a preset, on made-up data")
     sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--batch_size", type=int, help="images or captions; the config's by default")
@@ -79,6 +87,17 @@ def _bench_train(arguments: argparse.Namespace) -> None:
     names = ("steps", "num_ids", "vocab_size", "against")
     options = {name: getattr(arguments, name) for name in names}
     _show(bench.bench_train(config, **options), arguments.json)
+
+
+def _bench_profile(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    if arguments.batch_size is not None:
+        config.batch_size = arguments.batch_size
+    names = ("steps", "num_ids", "vocab_size")
+    options = {name: getattr(arguments, name) for name in names}
+    _show(bench.bench_profile(config, arguments.out, **options), arguments.json)
 
 
 def _bench_embed(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,15 @@ from jaxreid.bench.embed import bench_embed
 from jaxreid.bench.eval import bench_eval
 from jaxreid.bench.input import bench_input
 from jaxreid.bench.measure import Measured
+from jaxreid.bench.profile import bench_profile
 from jaxreid.bench.train import bench_train
 
-__all__ = ["Measured", "bench_build", "bench_embed", "bench_eval", "bench_input", "bench_train"]
+__all__ = [
+    "Measured",
+    "bench_build",
+    "bench_embed",
+    "bench_eval",
+    "bench_input",
+    "bench_profile",
+    "bench_train",
+]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from jaxreid import flops, step, train
-from jaxreid.bench import beside, handover, made_up, measure
-from jaxreid.models.templates import RowTemplate
+from jaxreid.bench import beside, handover, made_up, measure, programs
 
 _NUM_IMAGES = 256
 # An accelerator works while the host prepares the next steps: only stretches of them can be timed.
@@ -22,21 +19,6 @@ _STRETCH = 10
 _STEPS_ON_CPU, _STEPS = 5, 100
 # Beside another side, steps go round so many batches, which both hold.
 _BATCHES = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """A compiled training step.
-
-    Attributes:
-      run: (state, resident, batch) -> (state, scalars); the state is donated.
-      seconds: that tracing and compiling took.
-      flops: of one step, padding that the template carries included.
-    """
-
-    run: Callable[..., tuple[step.TrainState, step.Scalars]]
-    seconds: float
-    flops: flops.FlopCount
 
 
 def bench_train(
@@ -76,7 +58,7 @@ def bench_train(
     time_it = _time_beside if against else _time_alone
     with measure.HostMemory(beside.SAMPLE_SECONDS if against else 0.01) as memory:
         data = made_up.run_data(config, num_images=_NUM_IMAGES, **sizes)
-        ours = _make_ours(train.make_trainer(config, data))
+        ours = programs.make_running(train.make_trainer(config, data))
         seconds, compared = time_it(ours, steps, 1 if on_cpu else _STRETCH)
     numbers = {
         **_settings(config),
@@ -94,76 +76,16 @@ def bench_train(
     return measure.Measured.here(_title(config), where, numbers, _rows(numbers))
 
 
-@dataclasses.dataclass
-class _Ours:
-    """Our side in the last stage; the state goes from step to step.
-
-    Attributes:
-      trainer: of the run.
-      stage: the last.
-      optimizer: of the stage.
-      state: before the next step.
-      plan: templates of the batches.
-      programs: compiled steps by template.
-    """
-
-    trainer: train.Trainer
-    stage: train.Stage
-    optimizer: optax.GradientTransformation
-    state: step.TrainState
-    plan: Sequence[RowTemplate] = ()
-    programs: dict[RowTemplate, Program] = dataclasses.field(default_factory=dict)
-
-    def batch(self, number: int) -> Mapping[str, jax.Array]:
-        return next(self.trainer.feed.batches(number, number + 1))[0]
-
-    def compile(self, batches: int) -> None:
-        """Compiles the step for each template that so many batches need."""
-        feed = self.trainer.feed
-        self.plan = [self.trainer.template(feed.lengths(number)) for number in range(batches)]
-        jitted: Any = self.trainer.train_step(self.stage, self.optimizer)
-        model = flops.counted_form(self.trainer.model)
-        as_counted = dataclasses.replace(self.trainer, model=model)
-        counted: Any = as_counted.train_step(self.stage, self.optimizer)
-        for template in dict.fromkeys(self.plan):
-            batch = self.batch(self.plan.index(template))
-            arguments = self.state, feed.resident, batch
-            start = time.perf_counter()
-            compiled = jitted.trace(*arguments, template=template).lower().compile()
-            seconds = time.perf_counter() - start
-            jaxpr = counted.trace(*arguments, template=template).jaxpr
-            self.programs[template] = Program(compiled, seconds, flops.count_jaxpr(jaxpr))
-
-    def advance(self, number: int, batch: Mapping[str, jax.Array]) -> step.Scalars:
-        """Runs the step on a batch of this number."""
-        run = self.programs[self.plan[number]].run
-        self.state, scalars = run(self.state, self.trainer.feed.resident, batch)
-        return scalars
-
-    def warm_up(self) -> step.Scalars:
-        """Runs every program once; returns what the first step, of batch 0, says."""
-        numbers = [self.plan.index(template) for template in self.programs]
-        scalars = [self.advance(number, self.batch(number)) for number in numbers]
-        jax.block_until_ready(self.state)
-        return scalars[0]
-
-
-def _make_ours(trainer: train.Trainer) -> _Ours:
-    stage = trainer.stages[-1]
-    optimizer = trainer.optimizer(stage)
-    state = step.init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
-    state = state.replace(step=state.step + stage.first)  # the stage's epochs count from there
-    return _Ours(trainer, stage, optimizer, state)
-
-
-def _time_alone(ours: _Ours, steps: int, stretch: int) -> tuple[measure.Timing, Mapping[str, Any]]:
+def _time_alone(
+    ours: programs.Running, steps: int, stretch: int
+) -> tuple[measure.Timing, Mapping[str, Any]]:
     """Returns seconds a step, and nothing to say besides."""
     ours.compile(steps)
     ours.warm_up()
     return measure.Timing.of(list(_time_stretches(ours, stretch))), {}
 
 
-def _time_stretches(ours: _Ours, stretch: int) -> Iterator[float]:
+def _time_stretches(ours: programs.Running, stretch: int) -> Iterator[float]:
     """Yields seconds a step of each stretch of the planned steps."""
     steps = len(ours.plan)
     start, since = 0, time.perf_counter()
@@ -176,7 +98,9 @@ def _time_stretches(ours: _Ours, stretch: int) -> Iterator[float]:
             start, since = done, time.perf_counter()
 
 
-def _time_beside(ours: _Ours, steps: int, stretch: int) -> tuple[measure.Timing, Mapping[str, Any]]:
+def _time_beside(
+    ours: programs.Running, steps: int, stretch: int
+) -> tuple[measure.Timing, Mapping[str, Any]]:
     """Returns seconds a step, and what to say of both sides, which take stretches in turn."""
     batches = min(steps, _BATCHES)
     handed_over = handover.training(ours.trainer, ours.stage, ours.state, batches)
@@ -223,20 +147,20 @@ def _speed(batch_size: int, seconds: measure.Timing) -> dict[str, Any]:
     return {"seconds_per_step": seconds, "pairs_per_second": rate, "images_per_second": rate}
 
 
-def _work(ours: _Ours, seconds: float, where: Mapping[str, Any]) -> dict[str, Any]:
+def _work(ours: programs.Running, seconds: float, where: Mapping[str, Any]) -> dict[str, Any]:
     """Compile times, and FLOPs beside what the devices can do."""
-    programs = ours.programs
-    work = float(np.mean([programs[template].flops.total for template in ours.plan]))
+    compiled = ours.programs
+    work = float(np.mean([compiled[template].flops.total for template in ours.plan]))
     kind, count = where["device"], where["num_devices"]
     jax_config: Any = jax.config
     return {
         "compilation_cache": bool(jax_config.jax_compilation_cache_dir),
         "compile": [
             {"template": template, "seconds": program.seconds, "flops": program.flops.total}
-            for template, program in programs.items()
+            for template, program in compiled.items()
         ],
         "flops_per_step": work,
-        "flops_notes": sorted({note for p in programs.values() for note in p.flops.notes}),
+        "flops_notes": sorted({note for p in compiled.values() for note in p.flops.notes}),
         "peak_flops_per_device": flops.peak_flops(kind),
         "model_flop_utilisation": flops.utilisation(work, seconds, kind, count),
     }
