@@ -23,20 +23,40 @@ import flax.linen as nn
 import jax
 from jax.extend import core
 
-# Dense bfloat16 peak of one device in FLOP/s, as its maker states it. The first name that begins
-# the device kind counts, so longer names stand first.
-_PEAKS = {
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5p": 459e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What one device can do at most, as its maker states it.
+
+    Attributes:
+      flops: dense bfloat16 FLOP/s.
+      bandwidth: of its memory, bytes/s.
+      memory: bytes.
+      link: bytes/s that it can send to its neighbours, all links together and one way (makers like
+        to add both ways up).
+    """
+
+    flops: float
+    bandwidth: float
+    memory: float
+    link: float
+
+
+# The first name that begins the device kind counts, so longer names stand first.
+_DEVICES = {
+    "NVIDIA A100-SXM4-40GB": Device(312e12, 1555e9, 40e9, 300e9),
+    "NVIDIA A100-PCIE-40GB": Device(312e12, 1555e9, 40e9, 300e9),
+    "NVIDIA A100": Device(312e12, 2039e9, 80e9, 300e9),
+    "NVIDIA H100 PCIe": Device(756e12, 2000e9, 80e9, 300e9),
+    "NVIDIA H100": Device(989e12, 3350e9, 80e9, 450e9),
+    "NVIDIA H200": Device(989e12, 4800e9, 141e9, 450e9),
+    "TPU v4": Device(275e12, 1228e9, 32 * 2**30, 150e9),
+    "TPU v5 lite": Device(197e12, 819e9, 16 * 2**30, 200e9),
+    "TPU v5e": Device(197e12, 819e9, 16 * 2**30, 200e9),
+    "TPU v5p": Device(459e12, 2765e9, 95 * 2**30, 600e9),
+    "TPU v5": Device(459e12, 2765e9, 95 * 2**30, 600e9),
+    "TPU v6 lite": Device(918e12, 1640e9, 32 * 2**30, 400e9),
+    "TPU v6e": Device(918e12, 1640e9, 32 * 2**30, 400e9),
 }
 # Kinds that begin like a device of the table and are something else.
 _NOT_IN_TABLE = ("TPU v4 lite", "NVIDIA H100 NVL", "NVIDIA H200 NVL")
@@ -59,6 +79,23 @@ class FlopCount:
     notes: tuple[str, ...] = ()
 
 
+def device(device_kind: str) -> Device | None:
+    """Looks a device up.
+
+    Args:
+      device_kind: as ``jax.Device.device_kind`` has it.
+
+    Returns:
+      None where it is not known.
+
+    >>> device("TPU v5 lite").bandwidth / 1e9
+    819.0
+    """
+    if device_kind.startswith(_NOT_IN_TABLE):
+        return None
+    return next((d for name, d in _DEVICES.items() if device_kind.startswith(name)), None)
+
+
 def peak_flops(device_kind: str) -> float | None:
     """Dense bfloat16 peak of a device in FLOP/s.
 
@@ -71,9 +108,8 @@ def peak_flops(device_kind: str) -> float | None:
     >>> peak_flops("TPU v5 lite") / 1e12
     197.0
     """
-    if device_kind.startswith(_NOT_IN_TABLE):
-        return None
-    return next((peak for name, peak in _PEAKS.items() if device_kind.startswith(name)), None)
+    found = device(device_kind)
+    return None if found is None else found.flops
 
 
 def utilisation(work: float, seconds: float, device_kind: str, num_devices: int) -> float | None:

@@ -258,3 +258,14 @@ def test_utilisation_is_the_share_of_all_devices_peaks():
 
 def test_a_program_without_products_costs_nothing():
     assert flops.count_flops(jnp.sort, np.zeros(8)).total == 0
+
+
+def test_limits_of_a_device():
+    chip = flops.device("TPU v5 lite")
+    assert (chip.flops, chip.bandwidth, chip.memory) == (197e12, 819e9, 16 * 2**30)
+    assert chip == flops.device("TPU v5e")
+    assert flops.device("NVIDIA A100-SXM4-40GB").bandwidth == 1555e9
+    assert flops.device("NVIDIA A100-SXM4-80GB").bandwidth == 2039e9
+    assert flops.device("NVIDIA H200").bandwidth == 4800e9
+    assert flops.device("NVIDIA H100 NVL") is None
+    assert flops.device("cpu") is None
