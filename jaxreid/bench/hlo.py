@@ -92,6 +92,7 @@ class Instruction:
       outputs: what it returns, a tuple laid flat.
       operands: names of the instructions that it reads.
       attributes: the rest of its text.
+      value: of a constant, as it stands there.
       is_root: whether it is what its computation returns.
     """
 
@@ -100,6 +101,7 @@ class Instruction:
     outputs: tuple[Array, ...]
     operands: tuple[str, ...]
     attributes: str
+    value: str = ""
     is_root: bool = False
 
     @property
@@ -116,8 +118,8 @@ class Instruction:
         }
 
     @property
-    def trips(self) -> int | None:
-        """How often a loop runs; None where the compiler did not know."""
+    def stated_trips(self) -> int | None:
+        """How often a loop runs, where the compiler has written it down."""
         found = _TRIPS.search(self.attributes)
         return int(found[1]) if found else None
 
@@ -210,6 +212,23 @@ class Program:
     def _by_name(self) -> dict[str, Instruction]:
         return {n: i for c in self.computations.values() for n, i in c.instructions.items()}
 
+    def trips(self, loop: Instruction) -> int | None:
+        """How often a loop runs; None where it is not known.
+
+        A TPU's compiler does not write it down. There it is read off a condition that compares a
+        counter, which begins at 0 and goes up by 1 as `jax.lax.scan` has it, with a constant.
+        """
+        if loop.stated_trips is not None:
+            return loop.stated_trips
+        condition = self.computations[loop.called["condition"][0]]
+        root = condition.root
+        if root.opcode != "compare" or root.attribute("direction") != "LT":
+            return None
+        counter, limit = (condition.instructions[name] for name in root.operands)
+        if counter.opcode != "get-tuple-element" or limit.opcode != "constant":
+            return None
+        return int(limit.value) if limit.value.isdigit() else None
+
     def running(self) -> Iterator[tuple[Computation, Instruction, int]]:
         """Yields what runs one by one: (computation, instruction, how often).
 
@@ -225,14 +244,15 @@ class Program:
             called = instruction.called
             if instruction.opcode == "while":
                 for body in (*called.get("body", ()), *called.get("condition", ())):
-                    yield from self._running(body, times * (instruction.trips or 1))
+                    yield from self._running(body, times * (self.trips(instruction) or 1))
             elif instruction.opcode in ("conditional", "call", "async-start"):
                 for body in (n for names in called.values() for n in names):
                     yield from self._running(body, times)
 
 
 def _blocks(text: str) -> Iterator[tuple[re.Match[str], list[str]]]:
-    header, lines = None, []
+    header: re.Match[str] | None = None
+    lines: list[str] = []
     for line in text.splitlines():
         if header is None:
             header, lines = _HEADER.match(line), []
@@ -255,7 +275,13 @@ def _instruction(line: str) -> Instruction | None:
     opcode = rest[end:opening].strip()
     named = (inside,) if opcode == "parameter" else tuple(_NAME.findall(inside))
     return Instruction(
-        found["name"], opcode, arrays(rest[:end]), named, rest[closing:], bool(found["root"])
+        name=found["name"],
+        opcode=opcode,
+        outputs=arrays(rest[:end]),
+        operands=named,
+        attributes=rest[closing:],
+        value=inside if opcode == "constant" else "",
+        is_root=bool(found["root"]),
     )
 
 
@@ -298,10 +324,24 @@ def _numbers(text: str) -> tuple[int, ...]:
 def readable(op_name: str) -> str:
     """Shortens JAX's name of an operation to modules and primitive.
 
-    >>> readable("jit(step)/transpose(jvp(SSAN))/backbone/conv1/dot_general")
+    >>> readable("jit(step)/transpose(jvp(SSAN))/SSAN.encode_image/backbone/conv1/dot_general")
     'SSAN/backbone/conv1/dot_general, backward'
     """
-    parts = [part for part in op_name.split("/") if not re.fullmatch(r"p?jit\(.*\)", part)]
-    inner = [re.sub(r"^(?:\w+\()*([^()]*)\)*$", r"\1", part) for part in parts]
     backward = ", backward" if "transpose(" in op_name else ""
-    return "/".join(part for part in inner if part) + backward
+    return "/".join(_scopes(op_name)) + backward
+
+
+def module_of(op_name: str, depth: int = 2) -> str:
+    """Module that an operation belongs to; empty for what is in no module.
+
+    >>> module_of("jit(step)/transpose(jvp(SSAN))/SSAN.encode_image/backbone/conv1/dot_general")
+    'SSAN/backbone'
+    """
+    return "/".join(_scopes(op_name)[:-1][:depth])
+
+
+def _scopes(op_name: str) -> list[str]:
+    """Its modules and primitive, without the names of functions, methods and transformations."""
+    parts = (part for part in op_name.split("/") if not re.fullmatch(r"p?jit\(.*\)", part))
+    bare = (re.sub(r"^(?:\w+\()*([^()]*)\)*$", r"\1", part) for part in parts)
+    return [part for part in bare if part and not re.fullmatch(r"[A-Z]\w*\.\w+", part)]
