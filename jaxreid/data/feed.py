@@ -7,6 +7,7 @@ step reads at these positions is resident: captions always, images unless the ho
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,7 +30,8 @@ FEEDS = ("auto", "device", "sharded", "host")
 
 # Share of a device's free memory that resident images may take under ``auto``: the step needs the
 # rest for activations.
-_RESIDENT_SHARE = 0.25
+RESIDENT_SHARE = 0.25
+_TILE = 128
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # grain asks for it, which would fetch the arrays
@@ -126,11 +128,34 @@ def make_feed(
     host_arrays["seed"] = np.asarray(sampler.seed, np.uint32)  # an array: any seed is one program
     resident: dict[str, Any] = {k: _put(value, replicated) for k, value in host_arrays.items()}
     if kind == "device":
-        resident["images"] = _put(split.images, replicated)
+        resident["images"] = _put(_in_tiles(split.images), replicated)
     elif kind == "sharded":
-        resident["images"] = Shards.put(split.images, by_batch)
+        resident["images"] = Shards.put(_in_tiles(split.images), by_batch)
+    if kind != "host":
+        resident["no_images"] = _put(split.images[:0], replicated)
     streamed = split.images if kind == "host" else None
     return Feed(kind, resident, sampler, lengths, streamed, by_batch)
+
+
+def _in_tiles(images: np.ndarray) -> np.ndarray:
+    return images.reshape(resident_shape(images.shape))
+
+
+def resident_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape in which images lie on the devices, so that reading a few of them touches no other.
+
+    A TPU keeps arrays in tiles of 128 numbers in a row. From images whose width is no multiple of
+    it, its compiler makes a copy of all of them in another layout, in every step.
+
+    Args:
+      shape: [N, H, W, 3].
+
+    >>> resident_shape((1000, 192, 64, 3))
+    (1000, 288, 128)
+    """
+    count, *image = shape
+    size = math.prod(image)
+    return shape if size % _TILE else (count, size // _TILE, _TILE)
 
 
 def _put(value: np.ndarray, place: NamedSharding) -> jax.Array:
@@ -144,7 +169,7 @@ def _choose(images: np.ndarray, place: NamedSharding) -> str:
     here, what = _free_memory(place)
     # All hosts run one program, so the shortest of memory decides for all.
     free = float(np.min(multihost_utils.process_allgather(np.float32(here))))
-    devices, allowed = place.mesh.size, _RESIDENT_SHARE * free
+    devices, allowed = place.mesh.size, RESIDENT_SHARE * free
     whole = images.nbytes
     part = part_size(len(images), devices) * whole // max(1, len(images))
     if whole <= allowed:
@@ -180,8 +205,9 @@ def gather(resident: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> dict[
     """Reads what the positions of a batch point at; runs inside the step.
 
     Args:
-      resident: ``tokens`` [M, L], ``lengths`` [M], ``labels`` [N], and ``images`` [N, H, W, 3],
-        an array or `Shards`, unless the batch has them.
+      resident: ``tokens`` [M, L], ``lengths`` [M], ``labels`` [N], and unless the batch has images
+        ``images``, an array or `Shards` of N of them as in `resident_shape`, and ``no_images``
+        [0, H, W, 3], for its shape.
       batch: ``image`` [B], ``caption`` [B, T], ``valid`` [B, T], and ``images`` [B, H, W, 3] with
         the host feed.
 
@@ -197,6 +223,7 @@ def gather(resident: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> dict[
             images = there.take(batch["image"])
         else:
             images = take(there, batch["image"], axis=0, mode="clip")
+        images = images.reshape(-1, *resident["no_images"].shape[1:])
     return {
         "images": images,
         "tokens": take(resident["tokens"], batch["caption"], axis=0, mode="clip"),

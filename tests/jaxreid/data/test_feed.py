@@ -175,6 +175,17 @@ def test_split_images_stay_where_they_are(split, words):
     assert largest == BATCH
 
 
+def test_images_lie_in_rows_of_a_tile(split, words):
+    images = np.random.default_rng(0).integers(0, 256, (len(split.images), 16, 8, 3), np.uint8)
+    larger = dataclasses.replace(split, images=images)
+    made = make(larger, words, "device")
+    assert made.resident["images"].shape == (len(images), 3, 128)
+    assert feed.resident_shape((7, 5, 3, 3)) == (7, 5, 3, 3)  # cannot
+    (ours, _), (others, _) = (gathered(make(larger, words, k), 0, 1)[0] for k in ("device", "host"))
+    assert ours["images"].shape[1:] == (16, 8, 3)
+    np.testing.assert_array_equal(ours["images"], others["images"])
+
+
 def test_what_is_not_there_is_refused(split, words):
     with pytest.raises(ValueError, match="config.data.feed is 'disk'; it takes one of auto, dev"):
         make(split, words, "disk")
