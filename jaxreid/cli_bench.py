@@ -38,6 +38,26 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
     sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
 
+    sub = bench("tpu", _bench_tpu, "the training step by the TPU's own compiler: an estimate")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
+    sub.add_argument("--topology", default="v5e:2x4", help="slice of a TPU pod; v5e:2x4")
+    sub.add_argument("--batch_per_device", type=int, default=64, help="pairs a step on each chip")
+    sub.add_argument("--dtype", default="bfloat16", help="of the computation, not the config's")
+    _add_sizes(sub)
+
+    sub = bench("scaling", _bench_scaling, "communication and memory on several devices, not run")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
+    sub.add_argument(
+        "--devices", type=int, nargs="+", default=(1, 2, 4, 8), help="how many; 1 2 4 8"
+    )
+    sub.add_argument(
+        "--batch_per_device", type=int, default=0, help="pairs; 0: the config's on the most devices"
+    )
+    sub.add_argument(
+        "--topology", default="", help="slice of a TPU pod; empty: virtual CPU devices"
+    )
+    _add_sizes(sub)
+
     sub = bench("profile", _bench_profile, "a trace of the training step, on made-up data")
     sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--out", required=True, metavar="DIR", help="folder of the trace")
@@ -87,6 +107,38 @@ def _bench_train(arguments: argparse.Namespace) -> None:
     names = ("steps", "num_ids", "vocab_size", "against")
     options = {name: getattr(arguments, name) for name in names}
     _show(bench.bench_train(config, **options), arguments.json)
+
+
+def _add_sizes(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
+    sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
+    sub.add_argument("--images", type=int, default=34054, help="of the training split")
+    sub.add_argument("--captions", type=int, default=68126, help="of the training split")
+
+
+def _sizes(arguments: argparse.Namespace) -> Any:
+    from jaxreid.bench import abstract
+
+    names = ("images", "captions", "num_ids", "vocab_size")
+    return abstract.Sizes(**{name: getattr(arguments, name) for name in names})
+
+
+def _bench_tpu(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    names = ("topology", "batch_per_device", "dtype")
+    options = {name: getattr(arguments, name) for name in names}
+    _show(bench.bench_tpu(config, sizes=_sizes(arguments), **options), arguments.json)
+
+
+def _bench_scaling(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    names = ("devices", "batch_per_device", "topology")
+    options = {name: getattr(arguments, name) for name in names}
+    _show(bench.bench_scaling(config, sizes=_sizes(arguments), **options), arguments.json)
 
 
 def _bench_profile(arguments: argparse.Namespace) -> None:

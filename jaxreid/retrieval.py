@@ -37,6 +37,7 @@ class Encoder:
       mean: of each colour channel.
       std: likewise.
       dtype: compute type.
+      on_call: is told the compiled program of each block that is embedded.
 
     Attributes:
       mesh: the devices.
@@ -51,9 +52,10 @@ class Encoder:
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         dtype: jnp.dtype,
+        on_call: Callable[[Any], None] | None = None,
     ) -> None:
         sharding.check_batch_size(batch_size, mesh, "config.eval.batch_size")
-        self.mesh, self._batch_size = mesh, batch_size
+        self.mesh, self._batch_size, self._on_call = mesh, batch_size, on_call
 
         def image_features(variables: PyTree, images: jax.Array) -> Any:
             pixels = augment.normalise(images, mean=mean, std=std, dtype=dtype)
@@ -212,6 +214,8 @@ class Encoder:
 
         def encode(*blocks: jax.Array) -> dict[str, jax.Array]:
             program = self._program(modality, names, variables, *blocks, layout=layout)
+            if self._on_call is not None:
+                self._on_call(program)
             found: dict[str, jax.Array] = program(variables, *blocks)
             return found
 
@@ -285,13 +289,20 @@ def _layout(variables: PyTree) -> Hashable:
     )
 
 
-def make_encoder(config: ConfigDict, model: nn.Module, mesh: Mesh) -> Encoder:
+def make_encoder(
+    config: ConfigDict,
+    model: nn.Module,
+    mesh: Mesh,
+    *,
+    on_call: Callable[[Any], None] | None = None,
+) -> Encoder:
     """Compiles the encoders of a run.
 
     Args:
       config: of the run.
       model: its network.
       mesh: the devices.
+      on_call: see `Encoder`.
     """
     # Evaluation pads its last batch anyway, so it may round its size up to the devices at hand.
     batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
@@ -302,6 +313,7 @@ def make_encoder(config: ConfigDict, model: nn.Module, mesh: Mesh) -> Encoder:
         mean=config.data.mean,
         std=config.data.std,
         dtype=jnp.dtype(config.dtype),
+        on_call=on_call,
     )
 
 

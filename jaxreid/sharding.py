@@ -6,6 +6,8 @@ of another; identity classifiers are split by class over ``model``; all else is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -15,16 +17,17 @@ from jaxreid.typing import PyTree
 BATCH_AXES = ("data", "model")
 
 
-def make_mesh(model: int = 1) -> Mesh:
-    """Lays all devices out as ``data`` x ``model``.
+def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Lays devices out as ``data`` x ``model``.
 
     Args:
       model: number of devices that share the identity classifiers.
+      devices: to lay out, which need not be here; None for all that are.
 
     Raises:
       ValueError: the devices cannot be divided so.
     """
-    count = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     if model < 1 or count % model:
         raise ValueError(
             f"config.mesh.model is {model}, which does not divide the {count} devices here. Take a "
@@ -35,7 +38,9 @@ def make_mesh(model: int = 1) -> Mesh:
             f"config.mesh.model is {model}; classes are padded to a multiple of {CLASS_MULTIPLE}, "
             "so it takes a power of two up to that."
         )
-    return jax.make_mesh((count // model, model), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    return jax.make_mesh(
+        (count // model, model), BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,4 +1,7 @@
-"""How fast this library is here: training, embedding, retrieval metrics, images, and builds."""
+"""How fast this library is here: training, embedding, retrieval metrics, images, and builds.
+
+And how fast it would be on a TPU at most, by the TPU's own compiler.
+"""
 
 from jaxreid.bench.build import bench_build
 from jaxreid.bench.embed import bench_embed
@@ -6,6 +9,8 @@ from jaxreid.bench.eval import bench_eval
 from jaxreid.bench.input import bench_input
 from jaxreid.bench.measure import Measured
 from jaxreid.bench.profile import bench_profile
+from jaxreid.bench.scaling import bench_scaling
+from jaxreid.bench.tpu import bench_tpu
 from jaxreid.bench.train import bench_train
 
 __all__ = [
@@ -15,5 +20,7 @@ __all__ = [
     "bench_eval",
     "bench_input",
     "bench_profile",
+    "bench_scaling",
+    "bench_tpu",
     "bench_train",
 ]

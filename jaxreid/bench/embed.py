@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxreid import registry, retrieval, sharding, step
-from jaxreid.bench import beside, handover, made_up, measure
+from jaxreid.bench import beside, handover, made_up, measure, roofline
 from jaxreid.typing import PyTree
 
 # Batches of each when their number is not given. Captions go by length, and only among many are
@@ -59,6 +59,9 @@ def bench_embed(
     with measure.HostMemory(beside.SAMPLE_SECONDS if against else 0.01) as memory:
         ours = _make_ours(config, images, captions, vocab_size)
         timed = _time_beside(ours, repeats) if against else _time_alone(ours, repeats)
+    for work in _RATES:
+        line = ours.work(work)
+        timed[work]["roofline"] = line and line.numbers(timed[work]["seconds"].median)
     numbers = {
         "model": config.model.to_dict(),
         "dtype": config.dtype,
@@ -87,6 +90,7 @@ class _Ours:
       model: the network, without identity classifiers.
       variables: its initial values.
       encoder: compiled encoders.
+      calls: the program of each block that was embedded.
       arrays: "images" [N, H, W, 3], "tokens" [M, L], "lengths" [M].
     """
 
@@ -94,6 +98,7 @@ class _Ours:
     model: Any
     variables: PyTree
     encoder: retrieval.Encoder
+    calls: list[Any]
     arrays: Mapping[str, np.ndarray]
 
     def embed(self, work: str) -> np.ndarray:
@@ -101,6 +106,14 @@ class _Ours:
         if work == "image":
             return self.encoder.images(self.variables, self.arrays["images"])
         return self.encoder.captions(self.variables, self.arrays["tokens"], self.arrays["lengths"])
+
+    def work(self, work: str) -> roofline.Roofline | None:
+        """Counts what embedding all of them takes."""
+        self.calls.clear()
+        self.embed(work)
+        kind, devices = jax.devices()[0].device_kind, self.encoder.mesh.size
+        known = {id(p): roofline.of_program(p, kind, devices) for p in self.calls}
+        return roofline.total(known[id(program)] for program in self.calls)
 
     def count(self, work: str) -> int:
         return len(self.arrays["images" if work == "image" else "lengths"])
@@ -119,8 +132,9 @@ def _make_ours(config: ConfigDict, images: int, captions: int, vocab_size: int) 
         "tokens": data.tokens[:captions],
         "lengths": data.lengths[:captions],
     }
-    encoder = retrieval.make_encoder(config, model, mesh)
-    return _Ours(config, model, variables, encoder, arrays)
+    calls: list[Any] = []
+    encoder = retrieval.make_encoder(config, model, mesh, on_call=calls.append)
+    return _Ours(config, model, variables, encoder, calls, arrays)
 
 
 def _time_alone(ours: _Ours, repeats: int) -> dict[str, Any]:
@@ -179,6 +193,9 @@ def _rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         name = rate.replace("_per_second", "/s")
         rows.append((name, f"{found[rate]:.4g}"))
         rows.append((f"seconds for {count:,}", str(found["seconds"])))
+        if found["roofline"]:
+            operations = measure.operations(found["roofline"]["flops"])
+            rows += [("FLOPs for them", operations), *roofline.rows(found["roofline"])]
         if "torch" in found:
             rows.append((f"torch, {name}", f"{found['torch'][rate]:.4g}"))
             rows.append((f"torch, seconds for {count:,}", str(found["torch"]["seconds"])))

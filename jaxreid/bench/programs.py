@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import optax
 
 from jaxreid import flops, step, train
+from jaxreid.bench import roofline
 from jaxreid.models.templates import RowTemplate
 
 
@@ -22,11 +23,13 @@ class Program:
       run: (state, resident, batch) -> (state, scalars); the state is donated.
       seconds: that tracing and compiling took.
       flops: of one step, padding that the template carries included.
+      roofline: of the program as it was compiled; None where its text cannot be read.
     """
 
-    run: Callable[..., tuple[step.TrainState, step.Scalars]]
+    run: Any
     seconds: float
     flops: flops.FlopCount
+    roofline: roofline.Roofline | None
 
 
 @dataclasses.dataclass
@@ -68,7 +71,10 @@ class Running:
             compiled = jitted.trace(*arguments, template=template).lower().compile()
             seconds = time.perf_counter() - start
             jaxpr = counted.trace(*arguments, template=template).jaxpr
-            self.programs[template] = Program(compiled, seconds, flops.count_jaxpr(jaxpr))
+            device = self.trainer.mesh.devices.flat[0]
+            line = roofline.of_program(compiled, device.device_kind, self.trainer.mesh.size)
+            work = flops.count_jaxpr(jaxpr)
+            self.programs[template] = Program(compiled, seconds, work, line)
 
     def advance(self, number: int, batch: Mapping[str, jax.Array]) -> step.Scalars:
         """Runs the step on a batch of this number."""

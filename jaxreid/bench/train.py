@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxreid import flops, step, train
-from jaxreid.bench import beside, handover, made_up, measure, programs
+from jaxreid.bench import beside, handover, made_up, measure, programs, roofline
 
 _NUM_IMAGES = 256
 # An accelerator works while the host prepares the next steps: only stretches of them can be timed.
@@ -152,6 +152,8 @@ def _work(ours: programs.Running, seconds: float, where: Mapping[str, Any]) -> d
     compiled = ours.programs
     work = float(np.mean([compiled[template].flops.total for template in ours.plan]))
     kind, count = where["device"], where["num_devices"]
+    lines = [compiled[template].roofline for template in ours.plan]
+    line = roofline.total(lines, 1 / len(lines))
     jax_config: Any = jax.config
     return {
         "compilation_cache": bool(jax_config.jax_compilation_cache_dir),
@@ -163,6 +165,7 @@ def _work(ours: programs.Running, seconds: float, where: Mapping[str, Any]) -> d
         "flops_notes": sorted({note for p in compiled.values() for note in p.flops.notes}),
         "peak_flops_per_device": flops.peak_flops(kind),
         "model_flop_utilisation": flops.utilisation(work, seconds, kind, count),
+        "roofline": line and line.numbers(seconds),
     }
 
 
@@ -198,6 +201,7 @@ def _rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("model FLOPs a step", work),
         *(("", note) for note in numbers["flops_notes"]),
         ("utilisation", peak),
+        *(roofline.rows(numbers["roofline"]) if numbers["roofline"] else ()),
     ]
     if "torch" not in numbers:
         return rows

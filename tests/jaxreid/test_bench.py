@@ -93,6 +93,18 @@ def test_no_utilisation_where_the_peak_is_not_known(trained):
     assert trained.numbers["flops_per_step"] > 0
 
 
+def test_work_of_the_compiled_program_is_beside_the_seconds(trained):
+    line = trained.numbers["roofline"]
+    median = trained.numbers["seconds_per_step"].median
+    assert line["bytes_per_second"] == pytest.approx(line["bytes"] / median)
+    assert line["flops_per_byte"] == pytest.approx(line["flops"] / line["bytes"])
+    # Of all devices together it is about the work of the network, part of it done twice (remat).
+    ratio = line["flops"] * jax.device_count() / trained.numbers["flops_per_step"]
+    assert 0.8 < ratio < 1.8
+    assert line["bound"] is None  # limits of a CPU are not known
+    assert "limits not known" in trained.table()
+
+
 def test_settings_reach_the_measurement(trained, monkeypatch, tmp_path, capsys):
     asked = {}
 

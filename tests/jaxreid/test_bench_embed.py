@@ -47,6 +47,19 @@ def test_it_is_said_what_was_embedded(measured, tmp_path):
     assert "without identity classifiers" in measured.table()
 
 
+def test_work_is_counted_beside_the_seconds(measured):
+    image, text = (measured.numbers[work] for work in ("image", "text"))
+    for found in (image, text):
+        line = found["roofline"]
+        median = found["seconds"].median
+        assert line["flops_per_second"] == pytest.approx(line["flops"] / median)
+        assert line["bytes"] > 0
+        assert line["bound"] is None  # limits of a CPU are not known
+    again = bench.bench_embed(_config(), images=24, repeats=1, vocab_size=30)
+    assert again.numbers["image"]["roofline"]["flops"] == 3 / 2 * image["roofline"]["flops"]
+    assert measured.table().count("FLOP a byte") == 2
+
+
 def test_beside_torch_each_modality_has_a_ratio(compile_fast):
     pytest.importorskip("torch")
     found = bench.bench_embed(_config(), images=12, captions=20, vocab_size=30, against="torch")
