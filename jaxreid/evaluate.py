@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxreid import files, metrics, protocols, retrieval, runs, tables, text, truth
+from jaxreid import encoders, files, metrics, protocols, retrieval, runs, tables, text, truth
 from jaxreid.data import source
 from jaxreid.typing import PyTree
 
@@ -73,7 +73,7 @@ def find_test_set(config: ConfigDict, *, dataset: str = "", split: str = "") -> 
 
 
 def evaluate_split(
-    encoder: retrieval.Encoder, variables: PyTree, data: runs.Captioned
+    encoder: encoders.Encoder, variables: PyTree, data: runs.Captioned
 ) -> dict[str, metrics.RetrievalMetrics]:
     """Ranks all images for each caption and all captions for each image.
 
@@ -98,7 +98,7 @@ def evaluate_split(
 
 
 def evaluate_sides(
-    encoder: retrieval.Encoder,
+    encoder: encoders.Encoder,
     variables: PyTree,
     query: runs.Captioned,
     gallery: source.Split,

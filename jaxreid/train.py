@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from jaxreid import (
     checkpoint,
     compilation,
+    encoders,
     evaluate,
     freezing,
     loop,
@@ -30,7 +31,6 @@ from jaxreid import (
     optimizers,
     pretrained,
     registry,
-    retrieval,
     runs,
     sharding,
     transfer,
@@ -77,7 +77,7 @@ class Trainer:
     feed: feed.Feed
     templates: tuple[RowTemplate, ...]
     stages: tuple[Stage, ...]
-    encoder: retrieval.Encoder
+    encoder: encoders.Encoder
     shapes: PyTree
 
     @property
@@ -157,7 +157,7 @@ def make_trainer(config: ConfigDict, data: runs.RunData) -> Trainer:
         ),
         templates=_templates(config, data.train.lengths, mesh),
         stages=make_stages(config, pairs.steps_per_epoch),
-        encoder=retrieval.make_encoder(config, model, mesh),
+        encoder=encoders.make_encoder(config, model, mesh),
         shapes=jax.eval_shape(functools.partial(init_variables, config, model)),
     )
     for stage in trainer.stages:  # a mistake in the last one should not wait for its turn

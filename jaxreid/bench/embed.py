@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxreid import registry, retrieval, sharding, step
+from jaxreid import encoders, registry, sharding, step
 from jaxreid.bench import beside, handover, made_up, measure, roofline
 from jaxreid.typing import PyTree
 
@@ -97,7 +97,7 @@ class _Ours:
     config: ConfigDict
     model: Any
     variables: PyTree
-    encoder: retrieval.Encoder
+    encoder: encoders.Encoder
     calls: list[Any]
     arrays: Mapping[str, np.ndarray]
 
@@ -133,7 +133,7 @@ def _make_ours(config: ConfigDict, images: int, captions: int, vocab_size: int) 
         "lengths": data.lengths[:captions],
     }
     calls: list[Any] = []
-    encoder = retrieval.make_encoder(config, model, mesh, on_call=calls.append)
+    encoder = encoders.make_encoder(config, model, mesh, on_call=calls.append)
     return _Ours(config, model, variables, encoder, calls, arrays)
 
 

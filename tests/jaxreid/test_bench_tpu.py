@@ -29,6 +29,7 @@ def compiled():
     return bench.bench_tpu(_config(), "v5e:2x2", batch_per_device=2, sizes=SIZES)
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_for_a_tpu_and_counted(compiled):
     numbers = compiled.numbers
     assert numbers["estimate"]
@@ -46,6 +47,7 @@ def test_a_step_is_compiled_for_a_tpu_and_counted(compiled):
     assert {m["runs"] for m in lstm} == {16}
 
 
+@pytest.mark.slow
 def test_convolutions_stay_convolutions_on_a_tpu(compiled):
     assert abstract.for_platform(_network("auto"), "tpu").pointwise == "conv"
     assert abstract.for_platform(_network("auto"), "cpu").pointwise == "dot"
@@ -60,12 +62,14 @@ def _network(pointwise):
     return ResNet(pointwise=pointwise)
 
 
+@pytest.mark.slow
 def test_resident_images_are_not_copied(compiled):
     assert compiled.numbers["feed"] == "device"
     moved = [m["bytes"] for m in compiled.numbers["movers"] if "images" in m["op_name"]]
     assert sum(moved) < SIZES.images * 32 * 16 * 3
 
 
+@pytest.mark.slow
 def test_the_table_calls_it_an_estimate(compiled, tmp_path):
     table = compiled.table()
     for word in ("estimate", "pairs/s", "temporaries", "fits", "largest movers", "all-reduce"):
@@ -110,6 +114,7 @@ def test_images_live_on_the_chip_where_they_fit():
     assert "images" not in fits.arguments[2]
 
 
+@pytest.mark.slow
 def test_images_are_streamed_where_they_do_not_fit(compiled):
     streamed = abstract.training_step(_config(), tiny.mesh(1), abstract.Sizes(num_ids=5))
     assert streamed.feed == "host"
@@ -124,6 +129,7 @@ def scaled(compile_fast):
     return bench.bench_scaling(config, devices=(1, 4), batch_per_device=2, sizes=SIZES)
 
 
+@pytest.mark.slow
 def test_classifiers_are_shared_by_the_devices_of_the_mesh(scaled):
     one, four = (scaled.numbers["devices"][count] for count in ("1", "4"))
     assert [x["mesh"]["model"] for x in (one, four)] == [1, 4]
@@ -137,6 +143,7 @@ def test_classifiers_are_shared_by_the_devices_of_the_mesh(scaled):
     assert one["memory"]["arguments"] > four["memory"]["arguments"]
 
 
+@pytest.mark.slow
 def test_communication_is_told_by_kind(scaled):
     one, four = (scaled.numbers["devices"][count] for count in ("1", "4"))
     assert (one["bytes_sent"], one["collective_bytes"]) == (0, {})

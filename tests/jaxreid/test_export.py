@@ -17,7 +17,7 @@ from jax import export as jax_export
 
 from configs import axm_net
 from jaxreid import export, retrieval
-from jaxreid.models import convolution
+from jaxreid.models import convolution, layers
 from tests.jaxreid import tiny, tiny_runs
 
 pytestmark = pytest.mark.usefixtures("compile_fast")

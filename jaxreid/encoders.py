@@ -1,0 +1,312 @@
+"""Compiled encoders of a network: any number of images or captions in, features out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from jaxreid import compilation, sharding
+from jaxreid.data import augment
+from jaxreid.models.templates import RowTemplate
+from jaxreid.typing import PyTree
+
+# Captions are padded to a multiple of this in evaluation, so that few shapes are compiled.
+_LENGTH_STEP = 16
+
+
+class Encoder:
+    """Compiled encoders of a network on a mesh; any number of images or captions goes in.
+
+    Args:
+      model: linen module with ``encode_image`` and ``encode_text``.
+      mesh: the devices.
+      batch_size: images or captions a call, a multiple of the number of devices.
+      mean: of each colour channel.
+      std: likewise.
+      dtype: compute type.
+      on_call: is told the compiled program of each block that is embedded.
+
+    Attributes:
+      mesh: the devices.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        mesh: Mesh,
+        batch_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        dtype: jnp.dtype,
+        on_call: Callable[[Any], None] | None = None,
+    ) -> None:
+        sharding.check_batch_size(batch_size, mesh, "config.eval.batch_size")
+        self.mesh, self._batch_size, self._on_call = mesh, batch_size, on_call
+
+        def image_features(variables: PyTree, images: jax.Array) -> Any:
+            pixels = augment.normalise(images, mean=mean, std=std, dtype=dtype)
+            return model.apply(variables, pixels, method="encode_image")
+
+        def text_features(variables: PyTree, tokens: jax.Array, lengths: jax.Array) -> Any:
+            rows, length = tokens.shape
+            template = RowTemplate.full(rows // mesh.size, length, mesh.size)
+            return model.apply(variables, tokens, lengths, template=template, method="encode_text")
+
+        self._encode: dict[str, Any] = {"image": image_features, "text": text_features}
+        self._programs: dict[tuple[str, ...], compilation.Programs] = {}
+
+    def compile_ahead(
+        self,
+        variables: PyTree,
+        images: UInt8[np.ndarray, "N H W 3"],
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+    ) -> None:
+        """Compiles what embedding a split will take.
+
+        Args:
+          variables: ``params`` and ``batch_stats``, as they will lie on the devices then.
+          images: [N, H, W, 3] of the split.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+        """
+        place = sharding.by_batch(self.mesh)
+
+        def block(rows: np.ndarray) -> jax.ShapeDtypeStruct:
+            shape = (self._batch_size, *rows.shape[1:])
+            return jax.ShapeDtypeStruct(shape, rows.dtype, sharding=place)
+
+        self._program("image", ("embedding",), variables, block(images))
+        longest = np.sort(lengths)[::-1][:: self._batch_size]
+        for width in sorted({_width(length, tokens.shape[1]) for length in longest}):
+            words = block(tokens[:, :width]), block(lengths)
+            self._program("text", ("embedding",), variables, *words)
+
+    def images(
+        self, variables: PyTree, images: UInt8[np.ndarray, "N H W 3"]
+    ) -> Float[np.ndarray, "N D"]:
+        """Embeds images.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          images: [N, H, W, 3] uint8 RGB of the run's image size; N may be 0.
+
+        Returns:
+          [N, D] float32, one unit vector per branch, side by side.
+        """
+        found = self.image_outputs(variables, images, "embedding")
+        return found.get("embedding", np.zeros((0, 0), np.float32))
+
+    def image_outputs(
+        self, variables: PyTree, images: UInt8[np.ndarray, "N H W 3"], *names: str
+    ) -> dict[str, Float[np.ndarray, "N ..."]]:
+        """Fetches what ``encode_image`` returns.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          images: [N, H, W, 3] uint8 RGB of the run's image size.
+          *names: of outputs that are one array, compiled when first asked for.
+
+        Returns:
+          float32 arrays of N rows by name; what the network does not have is left out.
+        """
+        encode = self._encoder("image", names, variables)
+        chunks = [
+            {
+                name: np.asarray(rows, np.float32)[:count]
+                for name, rows in encode(self._put(block)).items()
+            }
+            for block, count in self._blocks(images)
+        ]
+        there = chunks[0] if chunks else {}
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in there}
+
+    def captions(
+        self,
+        variables: PyTree,
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+    ) -> Float[np.ndarray, "M D"]:
+        """Embeds captions; the order they come in does not matter.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+
+        Returns:
+          [M, D] float32, on the same scale as `images`.
+        """
+        found = self.caption_outputs(variables, tokens, lengths, "embedding")
+        return found.get("embedding", np.zeros((0, 0), np.float32))
+
+    def caption_outputs(
+        self,
+        variables: PyTree,
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+        *names: str,
+    ) -> dict[str, Float[np.ndarray, "M ..."]]:
+        """Fetches what ``encode_text`` returns.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+          *names: of outputs that are one array, compiled when first asked for.
+
+        Returns:
+          float32 arrays of M rows by name, those of short captions padded with 0 to the longest;
+          what the network does not have is left out.
+        """
+        found: dict[str, np.ndarray] = {}
+        encode = self._encoder("text", names, variables)
+        for rows, out in self._by_length(encode, tokens, lengths):
+            for name, values in out.items():
+                block = np.asarray(values, np.float32)[: len(rows)]
+                if name not in found:  # the longest captions come first: no later block is wider
+                    found[name] = np.zeros((len(tokens), *block.shape[1:]), np.float32)
+                place: tuple[Any, ...] = (rows, *map(slice, block.shape[1:]))
+                found[name][place] = block
+        return found
+
+    def word_scores(
+        self,
+        variables: PyTree,
+        tokens: Int[np.ndarray, "M L"],
+        lengths: Int[np.ndarray, " M"],
+    ) -> Float[np.ndarray, "M L K"] | None:
+        """Scores each word for each part, SSAN eq. (8).
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          tokens: [M, L] word ids.
+          lengths: [M] number of tokens.
+
+        Returns:
+          [M, L, K] float32, 0 at padding; None if the network has no word attention.
+        """
+        found = self.caption_outputs(variables, tokens, lengths, "scores")
+        if "scores" not in found:
+            return None
+        scores = found["scores"]
+        return np.pad(scores, ((0, 0), (0, tokens.shape[1] - scores.shape[1]), (0, 0)))
+
+    def _encoder(
+        self, modality: str, names: tuple[str, ...], variables: PyTree
+    ) -> Callable[..., dict[str, jax.Array]]:
+        """Returns a function of blocks of images, or of tokens and lengths."""
+        layout = _layout(variables)
+
+        def encode(*blocks: jax.Array) -> dict[str, jax.Array]:
+            program = self._program(modality, names, variables, *blocks, layout=layout)
+            if self._on_call is not None:
+                self._on_call(program)
+            found: dict[str, jax.Array] = program(variables, *blocks)
+            return found
+
+        return encode
+
+    def _program(
+        self,
+        modality: str,
+        names: tuple[str, ...],
+        variables: PyTree,
+        *blocks: Any,
+        layout: Hashable = None,
+    ) -> Callable[..., Any]:
+        """Compiles the encoder of a modality for these outputs alone: the rest is not computed."""
+        if (modality, *names) not in self._programs:
+            features = self._encode[modality]
+
+            def chosen(*args: Any) -> dict[str, jax.Array]:
+                found = features(*args)
+                return {name: found[name] for name in names if name in found}
+
+            self._programs[modality, *names] = compilation.Programs(
+                jax.jit(chosen, out_shardings=sharding.by_batch(self.mesh)),
+                f"{modality} encoder ({', '.join(names)})",
+            )
+        shape = blocks[0].shape
+        return self._programs[modality, *names].get(
+            (shape, layout or _layout(variables)),
+            variables,
+            *blocks,
+            note="batches of " + " x ".join(map(str, shape)),
+        )
+
+    def _by_length(
+        self, encode: Any, tokens: np.ndarray, lengths: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, dict[str, jax.Array]]]:
+        order = np.argsort(-lengths, kind="stable")
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            width = _width(lengths[rows[0]], tokens.shape[1])
+            (block, _), (block_lengths, _) = (
+                next(self._blocks(tokens[rows, :width])),
+                next(self._blocks(lengths[rows])),
+            )
+            yield rows, encode(self._put(block), self._put(block_lengths))
+
+    def _blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """Yields blocks of the batch size, the last one padded with zeros, and their true sizes."""
+        for start in range(0, len(rows), self._batch_size):
+            block = np.asarray(rows[start : start + self._batch_size])
+            count = len(block)
+            if count < self._batch_size:
+                padding = [(0, self._batch_size - count)] + [(0, 0)] * (block.ndim - 1)
+                block = np.pad(block, padding)
+            yield block, count
+
+    def _put(self, block: np.ndarray) -> jax.Array:
+        return jax.device_put(block, sharding.by_batch(self.mesh))
+
+
+def _width(longest: Any, limit: int) -> int:
+    """Tokens that captions are padded to."""
+    return min(-(-max(1, int(longest)) // _LENGTH_STEP) * _LENGTH_STEP, limit)
+
+
+def _layout(variables: PyTree) -> Hashable:
+    """Tells variables apart that take different programs."""
+    return tuple(
+        (leaf.shape, leaf.dtype, getattr(leaf, "sharding", None))
+        for leaf in jax.tree.leaves(variables)
+    )
+
+
+def make_encoder(
+    config: ConfigDict,
+    model: nn.Module,
+    mesh: Mesh,
+    *,
+    on_call: Callable[[Any], None] | None = None,
+) -> Encoder:
+    """Compiles the encoders of a run.
+
+    Args:
+      config: of the run.
+      model: its network.
+      mesh: the devices.
+      on_call: see `Encoder`.
+    """
+    # Evaluation pads its last batch anyway, so it may round its size up to the devices at hand.
+    batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
+    return Encoder(
+        model,
+        mesh=mesh,
+        batch_size=batch_size,
+        mean=config.data.mean,
+        std=config.data.std,
+        dtype=jnp.dtype(config.dtype),
+        on_call=on_call,
+    )
