@@ -11,6 +11,9 @@ from jaxreid import cli_config
 if TYPE_CHECKING:
     from jaxreid import bench
 
+_Run = Callable[[argparse.Namespace], None]
+_Add = Callable[[str, _Run, str], argparse.ArgumentParser]
+
 _AGAINST_HELP = "measure PyTorch's side of tests/reference, too, in turn with ours"
 
 
@@ -22,16 +25,27 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
       common: parser of options that every command has.
     """
 
-    def bench(name: str, run: Callable[[argparse.Namespace], None], help: str):
-        sub = benches.add_parser(
+    def add(name: str, run: _Run, help: str) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = benches.add_parser(
             name, help=help, description=help, allow_abbrev=False, parents=[common]
         )
         sub.add_argument("--json", default="", metavar="FILE", help="also write the numbers here")
         sub.set_defaults(run=run)
         return sub
 
+    _add_of_networks(add)
+    _add_of_data(add)
+
+
+def _add_of_networks(add: _Add) -> None:
+    """Parsers of the benches that take a config."""
+
+    def bench(name: str, run: _Run, help: str) -> argparse.ArgumentParser:
+        sub = add(name, run, help)
+        sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
+        return sub
+
     sub = bench("train", _bench_train, "the training step of a preset, on made-up data")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--batch_size", type=int, help="pairs a step; the config's by default")
     sub.add_argument("--steps", type=int, default=0, help="timed steps; 0: as suits the device")
     sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
@@ -39,14 +53,12 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
 
     sub = bench("tpu", _bench_tpu, "the training step by the TPU's own compiler: an estimate")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--topology", default="v5e:2x4", help="slice of a TPU pod; v5e:2x4")
     sub.add_argument("--batch_per_device", type=int, default=64, help="pairs a step on each chip")
     sub.add_argument("--dtype", default="bfloat16", help="of the computation, not the config's")
     _add_sizes(sub)
 
     sub = bench("scaling", _bench_scaling, "communication and memory on several devices, not run")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument(
         "--devices", type=int, nargs="+", default=(1, 2, 4, 8), help="how many; 1 2 4 8"
     )
@@ -59,7 +71,6 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
     _add_sizes(sub)
 
     sub = bench("profile", _bench_profile, "a trace of the training step, on made-up data")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--out", required=True, metavar="DIR", help="folder of the trace")
     sub.add_argument("--batch_size", type=int, help="pairs a step; the config's by default")
     sub.add_argument("--steps", type=int, default=3, help="traced steps")
@@ -67,7 +78,6 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
 
     sub = bench("embed", _bench_embed, "the encoders of a preset, on made-up data")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--batch_size", type=int, help="images or captions; the config's by default")
     sub.add_argument("--images", type=int, default=0, help="images to embed; 0: 4 batches")
     sub.add_argument("--captions", type=int, default=0, help="captions to embed; 0: 16 batches")
@@ -75,22 +85,25 @@ def add_to(benches: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
     sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
 
-    sub = bench("eval", _bench_eval, "retrieval metrics, on random embeddings")
+
+def _add_of_data(add: _Add) -> None:
+    """Parsers of the benches that take none."""
+    sub = add("eval", _bench_eval, "retrieval metrics, on random embeddings")
     sub.add_argument("--queries", type=int, default=6156, help="captions")
     sub.add_argument("--gallery", type=int, default=3074, help="images")
     sub.add_argument("--dim", type=int, default=10240, help="width of the embeddings")
     sub.add_argument("--repeats", type=int, default=3, help="timed calls")
     sub.add_argument("--scaling", action="store_true", help="also time 1/16 and 1/4 of the pairs")
 
-    sub = bench("input", _bench_input, "images from files to the cache and on to the devices")
+    sub = add("input", _bench_input, "images from files to the cache and on to the devices")
     sub.add_argument("--images", type=int, default=4000, help="files of each made-up set")
-    height_width = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
+    height_width: dict[str, Any] = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
     sub.add_argument("--image_size", default=(384, 128), help="pixels; 384 128", **height_width)
     sub.add_argument("--resize", default="bicubic", help="as config.data.resize")
     sub.add_argument("--batch_size", type=int, default=64, help="images a batch")
     sub.add_argument("--repeats", type=int, default=3, help="timed passes")
 
-    sub = bench("build", _bench_build, "a dataset from a made-up folder of image files")
+    sub = add("build", _bench_build, "a dataset from a made-up folder of image files")
     sub.add_argument("--dataset", default="cuhk_pedes", help="one that can make its files up")
     sub.add_argument("--images", type=int, default=40206, help="files; CUHK-PEDES has 40206")
     sub.add_argument(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxreid import freezing, optimizers, registry, sharding, step, train
 from jaxreid.bench import made_up
-from jaxreid.data import feed
+from jaxreid.data import feed, shards
 from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.typing import PyTree
 
@@ -48,7 +48,7 @@ class AbstractStep:
       function: jitted, (state, resident, batch, template=...) -> (state, scalars).
       arguments: state, resident arrays and batch, as shapes with shardings.
       template: of captions of usual length.
-      feed: ``device`` or ``host``: where the images live.
+      feed: where the images live, ``device``, ``sharded`` or ``host``.
     """
 
     function: Any
@@ -98,7 +98,7 @@ def training_step(
         mesh=mesh,
         frozen=freezing.frozen_names(stage.config, shapes["params"]),
     )
-    kind = _feed_kind(config, sizes, device_memory)
+    kind = _feed_kind(config, sizes, mesh, device_memory)
     state = step.abstract_state(config, model, optimizer, mesh)
     arguments = state, _resident(config, sizes, mesh, kind), _batch(config, mesh, kind)
     return AbstractStep(function, arguments, usual_template(config, mesh.size), kind)
@@ -138,12 +138,11 @@ def usual_template(config: ConfigDict, groups: int) -> RowTemplate:
     return templates[chosen[len(chosen) // 2]]
 
 
-def _feed_kind(config: ConfigDict, sizes: Sizes, device_memory: float | None) -> str:
+def _feed_kind(config: ConfigDict, sizes: Sizes, mesh: Mesh, device_memory: float | None) -> str:
     if config.data.feed != "auto":
         return config.data.feed
-    height, width = config.data.image_size
-    fits = sizes.images * height * width * 3 <= feed.RESIDENT_SHARE * (device_memory or 0)
-    return "device" if fits else "host"
+    shape = (sizes.images, *config.data.image_size, 3)
+    return feed.choose_feed(shape, mesh.size, device_memory or 0.0)[0]
 
 
 def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh, kind: str) -> PyTree:
@@ -154,11 +153,16 @@ def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh, kind: str) -> PyTree
         "labels": ((sizes.images,), jnp.int32),
         "seed": ((), jnp.uint32),
     }
-    if kind == "device":
-        image = (*config.data.image_size, 3)
-        arrays["images"] = feed.resident_shape((sizes.images, *image)), jnp.uint8
-        arrays["no_images"] = (0, *image), jnp.uint8
-    return _shapes(arrays, sharding.replicated(mesh))
+    if kind == "host":
+        return _shapes(arrays, sharding.replicated(mesh))
+    image, split = (*config.data.image_size, 3), sharding.by_batch(mesh)
+    count = sizes.images
+    if kind == "sharded":
+        count = shards.part_size(count, mesh.size) * mesh.size
+    resident = _shapes(arrays | {"no_images": ((0, *image), jnp.uint8)}, sharding.replicated(mesh))
+    place = split if kind == "sharded" else sharding.replicated(mesh)
+    (images,) = _shapes({"": (feed.resident_shape((count, *image)), jnp.uint8)}, place).values()
+    return resident | {"images": shards.Shards(images, split) if kind == "sharded" else images}
 
 
 def _batch(config: ConfigDict, mesh: Mesh, kind: str) -> PyTree:

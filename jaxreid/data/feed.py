@@ -165,28 +165,41 @@ def _put(value: np.ndarray, place: NamedSharding) -> jax.Array:
         return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
 
 
+def choose_feed(shape: tuple[int, ...], devices: int, free: float) -> tuple[str, str]:
+    """Chooses where images live under ``auto``.
+
+    Args:
+      shape: [N, H, W, 3] of all images, uint8.
+      devices: of the mesh.
+      free: bytes that each device has free.
+
+    Returns:
+      ``device``, ``sharded`` or ``host``, and why, for the log.
+    """
+    image, allowed = math.prod(shape[1:]), RESIDENT_SHARE * free
+    part = part_size(shape[0], devices) * image
+    if shape[0] * image <= allowed:
+        return "device", "a copy on each fits"
+    if devices > 1 and part <= allowed:
+        return "sharded", f"a copy on each does not fit, a part of {gib(part)} does"
+    return "host", "they do not fit, and are streamed"
+
+
 def _choose(images: np.ndarray, place: NamedSharding) -> str:
     here, what = _free_memory(place)
     # All hosts run one program, so the shortest of memory decides for all.
     free = float(np.min(multihost_utils.process_allgather(np.float32(here))))
-    devices, allowed = place.mesh.size, RESIDENT_SHARE * free
-    whole = images.nbytes
-    part = part_size(len(images), devices) * whole // max(1, len(images))
-    if whole <= allowed:
-        kind, why = "device", "a copy on each fits"
-    elif devices > 1 and part <= allowed:
-        kind, why = "sharded", f"a copy on each does not fit, a part of {gib(part)} does"
-    else:
-        kind, why = "host", "they do not fit, and are streamed"
+    devices = place.mesh.size
+    kind, why = choose_feed(images.shape, devices, free)
     logging.info(
         "feed: %s (images take %s; each of %d x %s has %s free, of which a quarter, %s, is for "
         "them: %s)",
         kind,
-        gib(whole),
+        gib(images.nbytes),
         devices,
         what,
         gib(free),
-        gib(allowed),
+        gib(RESIDENT_SHARE * free),
         why,
     )
     return kind

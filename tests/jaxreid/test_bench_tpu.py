@@ -114,6 +114,19 @@ def test_images_live_on_the_chip_where_they_fit():
     assert "images" not in fits.arguments[2]
 
 
+def test_images_are_split_over_chips_where_a_copy_does_not_fit():
+    config = _config()
+    config.batch_size = 8
+    image = 32 * 16 * 3
+    # A quarter of this holds 21 images: half of 40, not all.
+    split = abstract.training_step(config, tiny.mesh(2), SIZES, device_memory=4 * 21 * image)
+    images = split.arguments[1]["images"]
+    assert split.feed == "sharded"
+    assert images.parts.shape == (40, 12, 128)
+    assert images.parts.sharding.shard_shape(images.parts.shape) == (20, 12, 128)
+    split.lower()  # the step takes them
+
+
 @pytest.mark.slow
 def test_images_are_streamed_where_they_do_not_fit(compiled):
     streamed = abstract.training_step(_config(), tiny.mesh(1), abstract.Sizes(num_ids=5))
