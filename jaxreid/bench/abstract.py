@@ -142,7 +142,7 @@ def _feed_kind(config: ConfigDict, sizes: Sizes, mesh: Mesh, device_memory: floa
     if config.data.feed != "auto":
         return config.data.feed
     shape = (sizes.images, *config.data.image_size, 3)
-    return feed.choose_feed(shape, mesh.size, device_memory or 0.0)[0]
+    return feed.choose_feed(shape, mesh.size, float(device_memory or 0))[0]
 
 
 def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh, kind: str) -> PyTree:

@@ -119,7 +119,7 @@ def test_images_are_split_over_chips_where_a_copy_does_not_fit():
     config.batch_size = 8
     image = 32 * 16 * 3
     # A quarter of this holds 21 images: half of 40, not all.
-    split = abstract.training_step(config, tiny.mesh(2), SIZES, device_memory=4 * 21 * image)
+    split = abstract.training_step(config, tiny.mesh(2), SIZES, device_memory=4.0 * 21 * image)
     images = split.arguments[1]["images"]
     assert split.feed == "sharded"
     assert images.parts.shape == (40, 12, 128)
