@@ -181,6 +181,11 @@ def _train(arguments: argparse.Namespace) -> None:
     done = train.train(config, arguments.workdir)
     state = "was finished already" if done["finished"] else "is finished"
     print(f"The run in {arguments.workdir} {state}: {done['step']} steps.")
+    if done["best_step"] is None:
+        print(
+            "Nothing was validated: a network that encodes no image alone cannot be searched with."
+        )
+        return
     print(f"Best checkpoint by validation: step {done['best_step']}. Next:")
     print(f"  jaxreid evaluate --workdir {shlex.quote(str(arguments.workdir))}")
 

@@ -205,7 +205,13 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
             pretrained.check(config)
         trainer = make_trainer(config, runs.load_run_data(config, workdir))
         state, stage_index = _first_state(trainer, checkpoints, workdir)
-        _compile_validation(trainer, state)
+        if _searches(trainer):
+            _compile_validation(trainer, state)
+        else:
+            logging.warning(
+                "this network encodes no image alone, so nothing can be searched with it: the run "
+                "is not validated, and its last checkpoint counts as its best"
+            )
         logbook = Logbook(workdir, step=start or 0)
         try:
             for stage in trainer.stages[stage_index:]:
@@ -275,7 +281,7 @@ def _run_stage(
         every = trainer.config.log_every_steps
         state = loop.run_steps(planned, trainer.feed, state, step, every=every, report=report)
         step, score = stop, None
-        if stage.is_validated(step, per_epoch):
+        if stage.is_validated(step, per_epoch) and _searches(trainer):
             score = _validate(trainer, state, logbook, step)
         meta = {
             "stage": stage.index,
@@ -289,6 +295,10 @@ def _run_stage(
 
 def _variables(state: TrainState) -> PyTree:
     return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _searches(trainer: Trainer) -> bool:
+    return getattr(trainer.model, "encodes_alone", True)
 
 
 def _compile_validation(trainer: Trainer, state: TrainState) -> None:

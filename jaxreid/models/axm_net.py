@@ -152,6 +152,11 @@ class AXMNet(nn.Module):
             self.classifier = Classifier(self.num_classes, self.dtype, initial_std=0.01)
 
     @property
+    def encodes_alone(self) -> bool:
+        """Whether an image can be encoded without a sentence, as a search needs."""
+        return self.context != "joint"
+
+    @property
     def branches(self) -> tuple[str, ...]:
         """Branches of the image: "global" (V_g), "part" (V_p) or both."""
         present = {"global": self.global_branch, "part": self.part}

@@ -1,5 +1,6 @@
 """A run of AXM-Net in three stages: stopped around the borders of a stage, and what is frozen."""
 
+import copy
 import re
 
 import numpy as np
@@ -112,3 +113,13 @@ def test_the_first_stage_leaves_the_text_side_alone_and_the_last_one_nothing(who
     assert all(moved.values()), [name for name in moved if not moved[name]]
     last = _changed(saved[BORDERS[1]], saved[END], f"({VISION}|{TEXT}).*{MOVES}")
     assert all(last.values()), [name for name in last if not last[name]]
+
+
+def test_a_network_that_encodes_no_image_alone_trains_unvalidated(config, tmp_path):
+    """Nothing can be searched with a joint context, so there is no score and no best step."""
+    config = copy.deepcopy(config)
+    config.model.context = "joint"
+    config.stages = config.stages[2:]
+    done = train.train(config, tmp_path)
+    assert done == {"finished": False, "step": STEPS, "best_step": None}
+    assert not any(key.startswith("val/") for line in read(tmp_path) for key in line)
