@@ -229,11 +229,38 @@ class Program:
             return None
         return int(limit.value) if limit.value.isdigit() else None
 
+    def places(self, loop: Instruction) -> int | None:
+        """Places of the arrays that a loop fills one by one: it runs so often at most.
+
+        For loops that end when the data says so. None where it fills no array.
+        """
+        found = []
+        for instruction in self._inside(loop.called["body"][0]):
+            computation = self._computation_of[instruction.name]
+            if instruction.opcode == "dynamic-update-slice":
+                whole, part = (computation.instructions[o] for o in instruction.operands[:2])
+                axes = zip(whole.outputs[0].dims, part.outputs[0].dims, strict=True)
+                found += [places for places, size in axes if size == 1 < places]
+        return max(found, default=None)
+
+    def _inside(self, name: str) -> Iterator[Instruction]:
+        """Instructions of a computation and of its fusions."""
+        for instruction in self.computations[name].instructions.values():
+            yield instruction
+            if instruction.opcode == "fusion":
+                for fused in instruction.called.get("calls", ()):
+                    yield from self._inside(fused)
+
+    @functools.cached_property
+    def _computation_of(self) -> dict[str, Computation]:
+        return {n: c for c in self.computations.values() for n in c.instructions}
+
     def running(self) -> Iterator[tuple[Computation, Instruction, int]]:
         """Yields what runs one by one: (computation, instruction, how often).
 
         Bodies of loops and conditionals are gone into; fusions, reductions' functions and the like
-        are part of their instruction. A loop whose trips are not known counts once.
+        are part of their instruction. A loop whose trips are not known counts as often as it can
+        run, see `places`, or once.
         """
         yield from self._running(self.entry, 1)
 
@@ -243,8 +270,10 @@ class Program:
             yield computation, instruction, times
             called = instruction.called
             if instruction.opcode == "while":
+                often = self.trips(instruction)
+                often = (self.places(instruction) or 1) if often is None else often or 1
                 for body in (*called.get("body", ()), *called.get("condition", ())):
-                    yield from self._running(body, times * (self.trips(instruction) or 1))
+                    yield from self._running(body, times * often)
             elif instruction.opcode in ("conditional", "call", "async-start"):
                 for body in (n for names in called.values() for n in names):
                     yield from self._running(body, times)

@@ -127,7 +127,8 @@ def measure(program: Program, devices: int = 1) -> Traffic:
     movers, sent, host, notes = [], [], [], []
     for computation, instruction, runs in program.running():
         if instruction.opcode == "while" and program.trips(instruction) is None:
-            notes.append(f"{instruction.name}: a loop of unknown length counts once")
+            often = program.places(instruction) or 1
+            notes.append(f"{instruction.name}: a loop of unknown length counts as {often} runs")
         if _goes_to_host(instruction):
             host.append(instruction.name)
         found = collectives.find(program, computation, instruction, runs, devices)

@@ -107,7 +107,8 @@ class ResNet(nn.Module):
             raise ValueError(f"last_stride={self.last_stride}: choose 1 or 2.")
         # `use_running_average` decides what is traced, so it is static under remat.
         block_class = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        x = Conv(self.width, 7, 2, padding=3, dtype=self.dtype, name="stem_conv")(images)
+        how = {"dtype": self.dtype, "pointwise": self.pointwise}
+        x = Conv(self.width, 7, 2, padding=3, **how, name="stem_conv")(images)
         x = BatchNorm(dtype=self.dtype, name="stem_bn")(x, use_running_average=use_running_average)
         x = max_pool(relu(x), 3, 2, 1)
         outputs = {"stem": x}

@@ -218,3 +218,17 @@ def test_our_count_is_near_that_of_xla():
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments).compile()
     ours = traffic.measure(hlo.Program.read(compiled.as_text()))
     np.testing.assert_allclose(ours.bytes, compiled.cost_analysis()["bytes accessed"], rtol=0.3)
+
+
+def test_a_loop_that_data_ends_counts_as_often_as_its_array_has_places():
+    @jax.jit
+    def fill(x, count):
+        def advance(time, filled):
+            return jax.lax.dynamic_update_index_in_dim(filled, (x + time) @ x, time, 0)
+
+        return jax.lax.fori_loop(0, count, advance, jnp.zeros((7, 16, 16)))
+
+    text = fill.lower(jnp.ones((16, 16)), jnp.int32(3)).compile().as_text()
+    counted = traffic.measure(hlo.Program.read(text))
+    assert counted.flops == 7 * 2 * 16**3
+    assert any("unknown length counts as 7 runs" in note for note in counted.notes)
