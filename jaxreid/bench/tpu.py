@@ -37,6 +37,12 @@ _ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
+_IMAGES = {
+    "device": "a copy on each chip",
+    "sharded": "split over the chips",
+    "host": "streamed from the host",
+}
+
 
 def bench_tpu(
     config: ConfigDict,
@@ -236,7 +242,7 @@ def _rows(numbers: Mapping[str, Any], counted: traffic.Traffic) -> list[tuple[st
             "chips",
             f"{numbers['chips']} x {numbers['target']}, {numbers['mesh_model']} to a classifier",
         ),
-        ("images", {"device": "on the chips", "host": "streamed"}[numbers["feed"]]),
+        ("images", _IMAGES[numbers["feed"]]),
         ("memory a chip", _memory(memory)),
         ("FLOPs a chip", measure.operations(line["flops"])),
         ("moved a chip", _moved(numbers)),

@@ -177,13 +177,23 @@ def _unpack(cells: Float[Array, "2 G cells F"], template: RowTemplate, streams: 
     return chunks
 
 
-def _multiplier(weights: Float[Array, "2 out in"], on_the_left: bool) -> Callable[[Array], Array]:
-    """Returns x[2, G, r, S, in] -> [2, G, r, S, out], float32, the product with the weights."""
+def _multiplier(
+    weights: Float[Array, "2 C gates"], on_the_left: bool, *, back: bool = False
+) -> Callable[[Array], Array]:
+    """Returns the product of a step's rows [2, G, r, S, in] with the weights, float32.
+
+    Args:
+      weights: from hidden states to gates; a TPU keeps them on the chip as they are here.
+      on_the_left: see `BiLSTM.for_cpu`.
+      back: from gates to hidden states.
+    """
     if not on_the_left:
-        return lambda x: accumulate("dgrsi,doi->dgrso", x, weights)
+        spec = "dgrsk,dhk->dgrsh" if back else "dgrsh,dhk->dgrsk"
+        return lambda x: accumulate(spec, x, weights)
+    left = weights if back else jnp.swapaxes(weights, 1, 2)
 
     def multiply(x: Array) -> Array:
-        product = accumulate("doi,dgrsi->dogrs", weights, x)
+        product = accumulate("doi,dgrsi->dogrs", left, x)
         # Without the barrier XLA would turn product and transposition into one on the right.
         return jnp.moveaxis(jax.lax.optimization_barrier(product), 1, -1)
 
@@ -248,7 +258,7 @@ def _recur(
 def _recur_forward(
     template: RowTemplate, streams: int, z: Array, recurrent: Array, longest: Array | None
 ) -> tuple[Array, tuple]:
-    multiply = _multiplier(jnp.swapaxes(recurrent, 1, 2).astype(z.dtype), longest is not None)
+    multiply = _multiplier(recurrent.astype(z.dtype), longest is not None)
 
     def step(state: tuple[Array, ...], z: Array) -> tuple[tuple[Array, ...], tuple]:
         h, c = state
@@ -274,7 +284,7 @@ def _recur_backward(
     template: RowTemplate, streams: int, saved: tuple, grad: Array
 ) -> tuple[Array, Array, None]:
     zs, c_before, h_before, recurrent, longest = saved
-    multiply = _multiplier(recurrent.astype(grad.dtype), longest is not None)
+    multiply = _multiplier(recurrent.astype(grad.dtype), longest is not None, back=True)
 
     def step(state: tuple[Array, ...], inputs: tuple) -> tuple[tuple[Array, ...], Array]:
         grad_h, grad_c = state
