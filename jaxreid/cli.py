@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from jaxreid import cli_bench, cli_config
+from jaxreid import cli_bench, cli_config, cli_train
 from jaxreid import config as config_lib
 
 _EXPORTS = ("torch", "stablehlo", "saved")
@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    sub = command("train", _train, "train a run, or go on with one where it stopped")
-    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
-    sub.add_argument("--workdir", required=True, help="folder of the run")
+    cli_train.add_to(command)
 
     sub = command("evaluate", _evaluate, "score a run on a split; writes eval/SPLIT.json")
     sub.add_argument("--workdir", required=True, help="folder of the run")
@@ -172,22 +170,6 @@ def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
         "read.only|tracked_metric", record.getMessage()
     )
     return record.levelno >= python_logging.WARNING and not expected
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    from jaxreid import train
-
-    config = cli_config.load(arguments.config, arguments.overrides)
-    done = train.train(config, arguments.workdir)
-    state = "was finished already" if done["finished"] else "is finished"
-    print(f"The run in {arguments.workdir} {state}: {done['step']} steps.")
-    if done["best_step"] is None:
-        print(
-            "Nothing was validated: a network that encodes no image alone cannot be searched with."
-        )
-        return
-    print(f"Best checkpoint by validation: step {done['best_step']}. Next:")
-    print(f"  jaxreid evaluate --workdir {shlex.quote(str(arguments.workdir))}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

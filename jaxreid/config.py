@@ -37,6 +37,8 @@ _LATER_FIELDS = {
     "augment.erase_area": (0.02, 0.4),
     "augment.erase_ratio": (0.3, 3.3),
     "augment.turn_words": False,
+    "batch_per_device": None,
+    "batch_rule": "sqrt",
     "data.resize": "area",
     "data.sampling": "pairs",
     "data.test_name": "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from jaxreid.data.augment import IMAGENET_MEAN, IMAGENET_STD
 
@@ -12,6 +12,9 @@ def run() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of every draw: initial values, order, captions, augmentation
     config.batch_size = 64  # pairs a step, all devices together
+    # Pairs on each device instead; the rates are then scaled from batch_size by batch_rule.
+    config.batch_per_device = config_dict.placeholder(int)
+    config.batch_rule = "sqrt"  # or "linear", "none"
     config.dtype = "float32"  # or "bfloat16"; parameters, statistics and losses stay float32
     config.log_every_steps = 50
     config.checkpoint_every_steps = 0  # besides the end of each epoch; 0: not

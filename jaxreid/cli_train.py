@@ -1,0 +1,47 @@
+"""The command ``jaxreid train``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable
+
+from jaxreid import cli_config
+
+
+def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the command, by a function that makes the parser of one."""
+    sub = command("train", _train, "train a run, or go on with one where it stopped")
+    sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
+    sub.add_argument("--workdir", required=True, help="folder of the run")
+    hosts = sub.add_argument_group(
+        "several hosts", "TPU pods and Slurm steps need none of these; see launch/README.md"
+    )
+    hosts.add_argument(
+        "--coordinator", default="", metavar="HOST:PORT", help="of process 0, told to all"
+    )
+    hosts.add_argument("--num_processes", type=int, metavar="N", help="of the run")
+    hosts.add_argument("--process_id", type=int, metavar="I", help="of this one, 0 to N-1")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from jaxreid import hosts, train
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    hosts.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    done = train.train(config, arguments.workdir)
+    if hosts.is_first():
+        _tell(done, arguments.workdir)
+    return 0
+
+
+def _tell(done: dict, workdir: str) -> None:
+    state = "was finished already" if done["finished"] else "is finished"
+    print(f"The run in {workdir} {state}: {done['step']} steps.")
+    if done["best_step"] is None:
+        print(
+            "Nothing was validated: a network that encodes no image alone cannot be searched with."
+        )
+        return
+    print(f"Best checkpoint by validation: step {done['best_step']}. Next:")
+    print(f"  jaxreid evaluate --workdir {shlex.quote(str(workdir))}")

@@ -1,0 +1,10 @@
+"""What ``jaxreid train`` tells those who started it, by its exit code."""
+
+FAILED = 1
+"""An error that was explained; to start again changes nothing."""
+
+STOPPED = 75
+"""Told to stop (SIGTERM, a maintenance notice), and everything is saved: the same command goes on.
+
+EX_TEMPFAIL of sysexits.h.
+"""
