@@ -14,6 +14,8 @@ def base():
         {
             "seed": 0,
             "batch_size": 64,
+            "batch_per_device": config_dict.placeholder(int),
+            "batch_rule": "sqrt",
             "init_from": "",
             "pretrained": "",
             "pretrained_sha256": "",
@@ -218,7 +220,7 @@ def test_a_run_from_before_a_field_was_added(config, tmp_path):
     for section, fields in later.items():
         for field in fields:
             del content[section][field]
-    for field in ("pretrained", "pretrained_sha256"):
+    for field in ("pretrained", "pretrained_sha256", "batch_per_device", "batch_rule"):
         del content[field]
     for stage in content["stages"]:
         del stage["validate_epochs"]
