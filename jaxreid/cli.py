@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from jaxreid import cli_bench, cli_config, cli_train
+from jaxreid import cli_bench, cli_config, cli_train, exit_codes
 from jaxreid import config as config_lib
 
 _EXPORTS = ("torch", "stablehlo", "saved")
@@ -38,15 +38,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.overrides = overrides
     # A cache would make the compile times of a measurement those of reading a file.
     _set_up(verbose=arguments.verbose, cache=arguments.command != "bench")
-    from jaxreid import train  # JAX loads here, after the environment is set up
+    from jaxreid import hosts, train  # JAX loads here, after the environment is set up
 
     try:
         return arguments.run(arguments) or 0
     except (ValueError, OSError, train.TrainingDivergedError) as error:
-        if arguments.verbose:
+        if arguments.verbose and not hosts.joined():
             raise
         print(f"jaxreid {arguments.command}: error: {error}", file=sys.stderr)
-        return 1
+        return hosts.leave(exit_codes.FAILED)
+    except RuntimeError as error:  # of JAX, in an exchange with the others
+        if not hosts.joined():
+            raise
+        print(
+            f"jaxreid {arguments.command}: another process of this run was lost ({error}). Start "
+            "all of them again with the same command: the run goes on from its last checkpoint.",
+            file=sys.stderr,
+        )
+        return hosts.leave(exit_codes.LOST)
 
 
 def _parser() -> argparse.ArgumentParser:

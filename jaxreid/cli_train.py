@@ -6,6 +6,8 @@ import argparse
 import shlex
 from collections.abc import Callable
 
+from absl import logging
+
 from jaxreid import cli_config
 
 
@@ -29,6 +31,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     config = cli_config.load(arguments.config, arguments.overrides)
     hosts.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if not hosts.is_first():  # all would say the same
+        logging.set_verbosity(logging.WARNING)
     done = train.train(config, arguments.workdir)
     if hosts.is_first():
         _tell(done, arguments.workdir)

@@ -233,7 +233,7 @@ class Encoder:
                 return {name: found[name] for name in names if name in found}
 
             self._programs[modality, *names] = compilation.Programs(
-                jax.jit(chosen, out_shardings=sharding.by_batch(self.mesh)),
+                jax.jit(chosen, out_shardings=self._places_of_outputs()),
                 f"{modality} encoder ({', '.join(names)})",
             )
         shape = blocks[0].shape
@@ -268,7 +268,12 @@ class Encoder:
             yield block, count
 
     def _put(self, block: np.ndarray) -> jax.Array:
-        return jax.device_put(block, sharding.by_batch(self.mesh))
+        return sharding.put(block, sharding.by_batch(self.mesh))
+
+    def _places_of_outputs(self) -> jax.sharding.NamedSharding:
+        """Where every host can read all of them."""
+        several = self.mesh.is_multi_process
+        return sharding.replicated(self.mesh) if several else sharding.by_batch(self.mesh)
 
 
 def _width(longest: Any, limit: int) -> int:

@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxreid import encoders, files, metrics, protocols, retrieval, runs, tables, text, truth
+from jaxreid import (
+    encoders,
+    files,
+    metrics,
+    protocols,
+    retrieval,
+    runs,
+    sharding,
+    tables,
+    text,
+    truth,
+)
 from jaxreid.data import source
 from jaxreid.typing import PyTree
 
@@ -93,7 +104,9 @@ def evaluate_split(
     images = encoder.images(variables, data.split.images)
     captions = encoder.captions(variables, data.tokens, data.lengths)
     pids, caption_pids = data.split.pids, data.split.caption_pids
-    t2i, i2t = metrics.both_directions(captions, images, caption_pids, pids, mesh=encoder.mesh)
+    # Every host ranks by itself: it holds all embeddings, and the similarities never travel.
+    mesh = sharding.of_this_host(encoder.mesh)
+    t2i, i2t = metrics.both_directions(captions, images, caption_pids, pids, mesh=mesh)
     return {"t2i": t2i, "i2t": i2t}
 
 

@@ -3,6 +3,12 @@
 FAILED = 1
 """An error that was explained; to start again changes nothing."""
 
+LOST = 69
+"""Another process of the run is gone: all have to be started again, and go on from the last save.
+
+EX_UNAVAILABLE of sysexits.h.
+"""
+
 STOPPED = 75
 """Told to stop (SIGTERM, a maintenance notice), and everything is saved: the same command goes on.
 

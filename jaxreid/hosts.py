@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import glob
+import importlib.util
 import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
+
+T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 20
 """A process that was not heard of for so long counts as lost, and the others end."""
 
 _SHUTDOWN_SECONDS = 60
+_LONGEST_MESSAGE = 2000  # bytes of an error that is told to the other processes
 
 
 def join(
@@ -34,7 +43,8 @@ def join(
     given["--process_id"] = process_id
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given):
-        if _is_one_of_several():
+        if surroundings := _surroundings():
+            logging.info("looking for the other processes of this %s job", surroundings)
             _initialize()
         return
     if missing:
@@ -57,12 +67,17 @@ def join(
     _initialize(coordinator, num_processes, process_id)
 
 
-def _is_one_of_several() -> bool:
-    """Whether the surroundings start this program several times."""
+def _surroundings() -> str:
+    """Names what starts this program several times, or might; empty for nothing that is known."""
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        return True
-    names = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return "," in names or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
+        return "Slurm"
+    if os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu":
+        return ""
+    if "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+        return "TPU"
+    # A Cloud TPU machine says only when it is asked whether it is one of several.
+    chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
+    return "TPU" if chips and importlib.util.find_spec("libtpu") else ""
 
 
 def _initialize(
@@ -84,19 +99,94 @@ def _initialize(
         ) from error
 
 
+def are_several() -> bool:
+    """Whether the run takes more than this process."""
+    return jax.process_count() > 1
+
+
 def is_first() -> bool:
     """Whether this process writes what a run writes once."""
     return jax.process_index() == 0
 
 
+def together(action: Callable[[], T]) -> T:
+    """Does something on every process, and fails on all if it does on one.
+
+    A process that ended by itself would leave the others waiting for it in their next exchange.
+
+    Args:
+      action: what to do; its ValueError and OSError are told to all.
+
+    Returns:
+      What it returned here.
+
+    Raises:
+      ValueError: it failed, here or on another process, which is named.
+      OSError: it failed here with one.
+    """
+    if not are_several():
+        return action()
+    try:
+        result = action()
+    except (ValueError, OSError) as error:
+        _tell_all(str(error) or type(error).__name__)
+        raise
+    messages = _tell_all("")
+    for process, message in enumerate(messages):
+        if message:
+            raise ValueError(f"process {process} of {len(messages)} could not go on: {message}")
+    return result
+
+
+def by_first(action: Callable[[], object]) -> None:
+    """Does something on the first process alone; the others wait, and fail if it does.
+
+    Raises:
+      ValueError, OSError: see `together`.
+    """
+    together(lambda: action() if is_first() else None)
+
+
+def _tell_all(text: str) -> list[str]:
+    """Returns the text of every process, the ends of long ones cut off."""
+    own = np.zeros(_LONGEST_MESSAGE, np.uint8)
+    data = text.encode()[:_LONGEST_MESSAGE]
+    own[: len(data)] = np.frombuffer(data, np.uint8)
+    told = np.asarray(multihost_utils.process_allgather(own)).reshape(-1, _LONGEST_MESSAGE)
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in told]
+
+
 def wait_for_all(what: str) -> None:
     """Returns when every process has come to this point, which `what` names."""
-    if jax.process_count() > 1:
+    if are_several():
         multihost_utils.sync_global_devices(what)
 
 
-def agree(value: np.ndarray | float | int) -> np.ndarray:
-    """Returns the first process's value on all of them."""
-    if jax.process_count() == 1:
-        return np.asarray(value)
-    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+def agree(value: float) -> float:
+    """Returns the first process's value on all of them, to the last bit."""
+    if not are_several():
+        return value
+    own = np.frombuffer(np.float64(value).tobytes(), np.uint8)
+    told = np.asarray(multihost_utils.broadcast_one_to_all(own), np.uint8)
+    return float(np.frombuffer(told.tobytes(), np.float64)[0])
+
+
+def joined() -> bool:
+    """Whether this process has joined others; asks no device, so it can be asked at any time."""
+    return jax.distributed.is_initialized() and are_several()
+
+
+def leave(code: int) -> int:
+    """Ends this process of several at once; one that is alone gets its exit code back.
+
+    An ordinary exit would wait for the others, which wait for this process in their next exchange;
+    so they notice that it is gone, and end too.
+
+    Args:
+      code: exit code.
+    """
+    if joined():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

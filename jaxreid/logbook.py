@@ -53,6 +53,16 @@ class Logbook:
         self._board.close()
 
 
+class NoLogbook:
+    """Stands for the logbook in the processes that write none."""
+
+    def write(self, step: int, scalars: Mapping[str, float], **more: Any) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Reads the lines of a run, leaving out one that a kill cut short.
 

@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxreid import files, freezing, sharding, torch_names, weight_files, weight_sources
+from jaxreid import files, freezing, hosts, sharding, torch_names, weight_files, weight_sources
 from jaxreid.torch_names import Entry, Names
 from jaxreid.typing import PyTree
 
@@ -173,7 +173,7 @@ def _reason(patterns: Mapping[str, str], name: str) -> str | None:
 def _value(entry: Entry, tensors: list[np.ndarray], leaf: jax.Array) -> jax.Array:
     array = entry.layout.to_ours(tensors, leaf.shape[-1]).astype(leaf.dtype)
     place = getattr(leaf, "sharding", None)
-    return jax.device_put(array, place)
+    return jax.device_put(array) if place is None else sharding.put(array, place)
 
 
 def _note(there: tuple[int, ...], here: tuple[int, ...]) -> str:
@@ -250,8 +250,8 @@ def start_from_file(
     Raises:
       ValueError: the file cannot be read or does not fit.
     """
-    # What a start that failed has left there.
-    (pathlib.Path(workdir) / FILE_NAME).unlink(missing_ok=True)
+    if hosts.is_first():  # what a start that failed has left there
+        (pathlib.Path(workdir) / FILE_NAME).unlink(missing_ok=True)
     if not config.pretrained:
         if not config.init_from:
             _tell_of_random_values(config, model, variables)
@@ -264,7 +264,8 @@ def start_from_file(
     except ValueError as error:
         raise ValueError(f"config.pretrained is {weights.source!r}: {error}") from error
     logging.info("weights of %s, SHA-256 %s:\n  %s", weights.source, weights.sha256, report)
-    save_record(weights, report, workdir)
+    if hosts.is_first():
+        save_record(weights, report, workdir)
     return filled
 
 

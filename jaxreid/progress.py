@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from absl import logging
 
-from jaxreid.logbook import Logbook
+from jaxreid.logbook import Logbook, NoLogbook
 
 
 class Progress:
@@ -29,7 +29,7 @@ class Progress:
         self._timed_from = step
         self._since = time.perf_counter()
 
-    def report(self, step: int, scalars: Mapping[str, float], logbook: Logbook) -> None:
+    def report(self, step: int, scalars: Mapping[str, float], logbook: Logbook | NoLogbook) -> None:
         """Logs where the run is.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import time
 
 import jax
 import numpy as np
@@ -12,11 +13,13 @@ from absl import logging
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from jaxreid import checkpoint, classes, logbook, text, word_vectors
+from jaxreid import batch_rule, checkpoint, classes, hosts, logbook, text, word_vectors
 from jaxreid import config as config_lib
 from jaxreid.data import source
 
 VOCABULARY_FILE = "vocabulary.json"
+
+_SECONDS_TO_APPEAR = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,17 +94,24 @@ class RunData:
     word_vectors: Float[np.ndarray, "V D"] | None = None
 
 
-def refuse_several_processes() -> None:
-    """Says at once that a run on several hosts is not possible yet.
+def with_batch(config: ConfigDict, workdir: str | os.PathLike[str]) -> ConfigDict:
+    """Settles the batch of all devices, see `batch_rule.resolve`.
+
+    A run that goes on keeps the batch that it began with, on however many devices.
+
+    Args:
+      config: of the run to start or to go on with.
+      workdir: its folder.
 
     Raises:
-      ValueError: this program runs as more than one process.
+      ValueError: a field is not as it must be.
     """
-    if jax.process_count() > 1:
-        raise ValueError(
-            f"this is one of {jax.process_count()} processes, and a run takes one so far: use the "
-            "devices of a single host."
-        )
+    devices, folder = jax.device_count(), pathlib.Path(workdir)
+    if config.get("batch_per_device") and (folder / config_lib.FILE_NAME).exists():
+        before = config_lib.load(folder)
+        if _has_begun(folder) and before.get("batch_per_device") == config.batch_per_device:
+            devices = before.batch_size // before.batch_per_device
+    return batch_rule.resolve(config, devices)
 
 
 def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
@@ -143,6 +153,47 @@ def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     config_lib.save(config, folder)
 
 
+def check_shared(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
+    """Makes sure that this host sees the folder that the first one has prepared.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+
+    Raises:
+      ValueError: it does not.
+    """
+    for _ in range(_SECONDS_TO_APPEAR):  # a network's disk may be late
+        try:
+            if not config_lib.differences(config_lib.load(workdir), config):
+                return
+        except ValueError:
+            pass
+        time.sleep(1)
+    raise ValueError(
+        f"--workdir {str(workdir)!r} is not the folder that the first host writes to: "
+        f"{config_lib.FILE_NAME} is missing there, or the hosts were started with other fields. "
+        "All hosts of a run take the same command, and a folder on a disk that they share, or "
+        "gs://BUCKET/FOLDER."
+    )
+
+
+def finish_data(config: ConfigDict) -> None:
+    """Builds the dataset where it is missing, and makes sure that it has the splits.
+
+    Raises:
+      ValueError: see `source.finished`.
+    """
+    source.finished(
+        config.data.name,
+        # Both, before minutes are spent on decoding the first.
+        (config.data.train_split, config.data.val_split),
+        data_dir=config.data.data_dir,
+        manual_dir=config.data.manual_dir,
+        register=config.data.register,
+    )
+
+
 def _has_begun(folder: pathlib.Path) -> bool:
     """Whether a run has trained in this folder: it wrote a line or a checkpoint."""
     return bool(logbook.read(folder)) or any((folder / checkpoint.FOLDER).glob("[0-9]*"))
@@ -158,14 +209,7 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
     Raises:
       ValueError: the run was started on other data than what is there now.
     """
-    source.finished(
-        config.data.name,
-        # Both, before minutes are spent on decoding the first.
-        (config.data.train_split, config.data.val_split),
-        data_dir=config.data.data_dir,
-        manual_dir=config.data.manual_dir,
-        register=config.data.register,
-    )
+    finish_data(config)
     train = load(config, config.data.train_split)
     vocabulary = text.Vocabulary.from_captions(
         train.captions, config.data.min_count, config.data.unknown
@@ -186,8 +230,9 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
             f"started on: words or identities differ. Point config.data.data_dir (now "
             f"{config.data.data_dir!r}) to the data of the start, or begin a new run."
         )
-    classes.save(names, folder)
-    vocabulary.to_json(path)
+    if hosts.is_first():
+        classes.save(names, folder)
+        vocabulary.to_json(path)
     logging.info("vocabulary of %d words, %d identities", len(vocabulary.words), len(names))
     val = load_captioned(config, config.data.val_split, vocabulary)
     if not len(val.tokens):

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxreid.models.layers import CLASS_MULTIPLE, is_classifier
 from jaxreid.typing import PyTree
@@ -51,6 +53,44 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_batch(mesh: Mesh) -> NamedSharding:
     """The first axis split over all devices."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def of_this_host(mesh: Mesh) -> Mesh:
+    """Lays the devices of this host out alone, for what every host computes by itself."""
+    if mesh.is_multi_process:
+        return make_mesh(1, mesh.local_devices)
+    return mesh
+
+
+def put(value: np.ndarray, place: Sharding) -> jax.Array:
+    """Puts an array that every host holds alike where it belongs, on the devices of all hosts.
+
+    `jax.device_put` would have the hosts compare it each time.
+    """
+    # A guard against unwanted transfers must let this one pass.
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
+
+
+def fetch(array: jax.Array) -> np.ndarray:
+    """Reads an array whole, wherever its parts lie; every host has to ask for it."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def rows_here(count: int, place: NamedSharding) -> np.ndarray:
+    """Finds which rows of an array split by rows lie on the devices of this host.
+
+    Args:
+      count: rows.
+      place: of the array.
+
+    Returns:
+      Their positions, in order.
+    """
+    parts = place.addressable_devices_indices_map((count,)).values()
+    return np.unique(np.concatenate([np.arange(count)[index] for index in parts if index]))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:

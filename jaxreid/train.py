@@ -26,6 +26,7 @@ from jaxreid import (
     encoders,
     evaluate,
     freezing,
+    hosts,
     loop,
     memory,
     optimizers,
@@ -36,7 +37,7 @@ from jaxreid import (
     transfer,
 )
 from jaxreid.data import feed, sampler
-from jaxreid.logbook import Logbook
+from jaxreid.logbook import Logbook, NoLogbook
 from jaxreid.loop import TrainingDivergedError as TrainingDivergedError
 from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.progress import Progress
@@ -194,8 +195,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
       ValueError: the config, the data or the folder is not as it must be.
       TrainingDivergedError: the loss or a gradient is not finite.
     """
-    runs.refuse_several_processes()
-    runs.prepare_folder(config, workdir)
+    config = runs.with_batch(config, workdir)
+    _prepare(config, workdir)
     with checkpoint.Checkpoints(workdir, create=True) as checkpoints:
         start = checkpoints.last
         if start is not None and checkpoints.meta(start)["finished"]:
@@ -203,7 +204,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
             return {"finished": True, "step": start, "best_step": checkpoints.best}
         if start is None:
             pretrained.check(config)
-        trainer = make_trainer(config, runs.load_run_data(config, workdir))
+        trainer = make_trainer(config, _load_data(config, workdir))
         state, stage_index = _first_state(trainer, checkpoints, workdir)
         if _searches(trainer):
             _compile_validation(trainer, state)
@@ -212,7 +213,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
                 "this network encodes no image alone, so nothing can be searched with it: the run "
                 "is not validated, and its last checkpoint counts as its best"
             )
-        logbook = Logbook(workdir, step=start or 0)
+        logbook = Logbook(workdir, step=start or 0) if hosts.is_first() else NoLogbook()
         try:
             for stage in trainer.stages[stage_index:]:
                 state = _run_stage(trainer, stage, state, checkpoints, logbook)
@@ -220,6 +221,19 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
             logbook.close()
         checkpoints.wait()
         return {"finished": False, "step": int(state.step), "best_step": checkpoints.best}
+
+
+def _prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
+    """Prepares the folder of the run: one host does, the others make sure that they see it."""
+    hosts.by_first(functools.partial(runs.prepare_folder, config, workdir))
+    if hosts.are_several():
+        hosts.together(functools.partial(runs.check_shared, config, workdir))
+
+
+def _load_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> runs.RunData:
+    """Loads the data; on a disk that the hosts share, one of them builds what is missing."""
+    hosts.by_first(functools.partial(runs.finish_data, config))
+    return hosts.together(functools.partial(runs.load_run_data, config, workdir))
 
 
 def _first_state(
@@ -255,7 +269,7 @@ def _run_stage(
     stage: Stage,
     state: TrainState,
     checkpoints: checkpoint.Checkpoints,
-    logbook: Logbook,
+    logbook: Logbook | NoLogbook,
 ) -> TrainState:
     step, per_epoch = int(state.step), trainer.steps_per_epoch
     if step == stage.stop:
@@ -306,7 +320,9 @@ def _compile_validation(trainer: Trainer, state: TrainState) -> None:
     trainer.encoder.compile_ahead(_variables(state), val.split.images, val.tokens, val.lengths)
 
 
-def _validate(trainer: Trainer, state: TrainState, logbook: Logbook, step: int) -> float:
+def _validate(
+    trainer: Trainer, state: TrainState, logbook: Logbook | NoLogbook, step: int
+) -> float:
     found = evaluate.evaluate_split(trainer.encoder, _variables(state), trainer.data.val)
     scalars = {
         f"val/{direction}/{name}": value
@@ -314,7 +330,7 @@ def _validate(trainer: Trainer, state: TrainState, logbook: Logbook, step: int) 
         for name, value in found[direction].summary().items()
     }
     logbook.write(step, scalars)
-    rank1 = scalars["val/t2i/rank1"]
+    rank1 = float(hosts.agree(scalars["val/t2i/rank1"]))  # all must keep the same checkpoint
     logging.info(
         "step %d: validation Rank-1 %.2f%% from words to images, %.2f%% back",
         step,

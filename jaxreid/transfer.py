@@ -106,7 +106,7 @@ def with_word_vectors(variables: PyTree, table: np.ndarray | None) -> PyTree:
                 f"network's words are {leaf.shape[1]} wide: set config.model.word_dim="
                 f"{table.shape[1]}."
             )
-        return jax.device_put(table, leaf.sharding)
+        return sharding.put(table, leaf.sharding)
 
     return jax.tree_util.tree_map_with_path(replace, variables)
 
@@ -149,7 +149,7 @@ def fit_variables(
         name = sharding.path_name(path)
         value, kind, note = _fit_leaf(name, old.pop(name, None), leaf, words, classes)
         report[kind].append(f"{name}{note}")
-        leaves.append(leaf if value is None else jax.device_put(value, leaf.sharding))
+        leaves.append(leaf if value is None else sharding.put(value, leaf.sharding))
     report["unexpected"] = sorted(old)
     tree = jax.tree.unflatten(jax.tree.structure(target), leaves)
     return tree, Fit(**{kind: tuple(names) for kind, names in report.items()})
@@ -167,7 +167,7 @@ def _fit_leaf(
     elif _is_word_table(name):
         axis = 0
     if axis is not None and _without(old.shape, axis) == _without(new.shape, axis):
-        value, count = np.array(new), np.count_nonzero(positions >= 0)
+        value, count = np.array(sharding.fetch(new)), np.count_nonzero(positions >= 0)
         here = np.flatnonzero(positions >= 0)
         taken = np.take(np.asarray(old), positions[here], axis=axis)
         value[(slice(None),) * axis + (here,)] = taken

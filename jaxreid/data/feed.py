@@ -7,6 +7,7 @@ step reads at these positions is resident: captions always, images unless the ho
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jaxtyping import Int
 
+from jaxreid import sharding
 from jaxreid.data.sampler import ImageSampler, Indices, PairSampler
 from jaxreid.data.shards import Shards, part_size
 from jaxreid.data.source import Split
@@ -73,7 +75,11 @@ class Feed:
         """Yields (batch on the devices, lengths of its captions [B*T]) of steps start .. stop-1."""
         for host in self._host_batches(start, stop):
             lengths = self.tokens_lengths[host["caption"]].reshape(-1)
-            yield {key: _put(value, self._sharding) for key, value in host.items()}, lengths
+            images = host.pop("images", None)
+            batch = {key: sharding.put(value, self._sharding) for key, value in host.items()}
+            if images is not None:
+                batch["images"] = self._put_images(images)
+            yield batch, lengths
 
     def _host_batches(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         if self._images is None:
@@ -89,9 +95,26 @@ class Feed:
         return {**dataclasses.asdict(indices), "images": self._read(indices)}
 
     def _read(self, indices: Indices) -> np.ndarray:
+        """Reads the images of those rows of the batch that this host's devices take."""
         if self._images is None:
             raise ValueError("the device feed holds its images on the devices, not on the host.")
-        return self._images[indices.image]
+        return self._images[indices.image[self._rows]]
+
+    @functools.cached_property
+    def _rows(self) -> Int[np.ndarray, " R"]:
+        return sharding.rows_here(self.sampler.batch_size, self._sharding)
+
+    def _put_images(self, images: np.ndarray) -> jax.Array:
+        """Makes the batch of all hosts from the rows that were read here."""
+        shape = (self.sampler.batch_size, *images.shape[1:])
+
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            start, stop, _ = (index[0] if index else slice(None)).indices(shape[0])
+            first = int(np.searchsorted(self._rows, start))
+            return images[first : first + stop - start]
+
+        with jax.transfer_guard_host_to_device("allow"):
+            return jax.make_array_from_callback(shape, self._sharding, part)
 
 
 def make_feed(
@@ -126,13 +149,15 @@ def make_feed(
         kind = _choose(split.images, by_batch)
     host_arrays = {"tokens": tokens, "lengths": lengths, "labels": split.labels}
     host_arrays["seed"] = np.asarray(sampler.seed, np.uint32)  # an array: any seed is one program
-    resident: dict[str, Any] = {k: _put(value, replicated) for k, value in host_arrays.items()}
+    resident: dict[str, Any] = {
+        k: sharding.put(value, replicated) for k, value in host_arrays.items()
+    }
     if kind == "device":
-        resident["images"] = _put(_in_tiles(split.images), replicated)
+        resident["images"] = sharding.put(_in_tiles(split.images), replicated)
     elif kind == "sharded":
         resident["images"] = Shards.put(_in_tiles(split.images), by_batch)
     if kind != "host":
-        resident["no_images"] = _put(split.images[:0], replicated)
+        resident["no_images"] = sharding.put(split.images[:0], replicated)
     streamed = split.images if kind == "host" else None
     return Feed(kind, resident, sampler, lengths, streamed, by_batch)
 
@@ -156,13 +181,6 @@ def resident_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     count, *image = shape
     size = math.prod(image)
     return shape if size % _TILE else (count, size // _TILE, _TILE)
-
-
-def _put(value: np.ndarray, place: NamedSharding) -> jax.Array:
-    # Every host holds the same value; `jax.device_put` would have them compare it at each call.
-    # A guard against unwanted transfers must let this one pass.
-    with jax.transfer_guard_host_to_device("allow"):
-        return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
 
 
 def choose_feed(shape: tuple[int, ...], devices: int, free: float) -> tuple[str, str]:
@@ -205,8 +223,8 @@ def _choose(images: np.ndarray, place: NamedSharding) -> str:
     return kind
 
 
-def _free_memory(sharding: NamedSharding) -> tuple[int, str]:
-    devices = sharding.mesh.local_devices
+def _free_memory(place: NamedSharding) -> tuple[int, str]:
+    devices = place.mesh.local_devices
     if devices[0].platform == "cpu":  # every virtual device takes its copy from the same memory
         return psutil.virtual_memory().available // len(devices), "CPU device"
     stats = [device.memory_stats() or {} for device in devices]

@@ -314,7 +314,7 @@ def test_numbers_of_a_stage_out_of_range(config):
     ("name", "message"),
     [
         ("model.widht", r"no field 'model.widht'; accepted there: width\."),
-        ("date.name", "accepted there: data, augment, batch_size, "),
+        ("date.name", "accepted there: data, augment, batch_"),
         (
             "stages[2].epochs",
             r"no field 'stages\[2\].epochs'; accepted .* stages\[0\], stages\[1\]",
