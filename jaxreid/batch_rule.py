@@ -41,8 +41,10 @@ def resolve(config: ConfigDict, devices: int) -> ConfigDict:
     factor = {"sqrt": math.sqrt(times), "linear": times, "none": 1.0}[rule]
     resolved = config.copy_and_resolve_references()
     resolved.batch_size = each * devices
+    # A copy of a config shares what is in its tuples.
+    resolved.stages = tuple(stage.copy_and_resolve_references() for stage in config.stages)
     for stage in resolved.stages:
-        stage.learning_rate = stage.learning_rate * factor
+        stage.learning_rate *= factor
     logging.info(
         "batch: %d for each of %d devices is %d, %.3g times config.batch_size=%d; learning rates "
         "times %.3g (config.batch_rule=%s)",

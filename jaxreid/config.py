@@ -29,6 +29,7 @@ FREE_FIELDS = (
     "eval.seed",
     "log_every_steps",
     "checkpoint_every_steps",
+    "mesh.model",
 )
 
 # Fields that came after the first runs, with the value that means what those runs did.

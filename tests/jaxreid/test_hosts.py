@@ -1,0 +1,108 @@
+"""How processes find each other, and what they tell each other; two of them, without a network."""
+
+import pytest
+
+from jaxreid import hosts
+from tests.jaxreid import processes
+
+TALK = """
+import sys
+import jax
+from jaxreid import hosts
+
+port, me = sys.argv[1], int(sys.argv[2])
+assert not hosts.joined()
+hosts.join(f"127.0.0.1:{port}", 2, me)
+assert hosts.joined() and hosts.are_several() and hosts.is_first() == (me == 0)
+print("agreed", hosts.agree([0.1, 7.0][me]) == 0.1)
+print("together", hosts.together(lambda: me + 5))
+hosts.by_first(lambda: print("the first alone"))
+
+
+def fails_on_the_second():
+    if me == 1:
+        raise OSError("no room on its disk")
+
+
+try:
+    hosts.together(fails_on_the_second)
+except (OSError, ValueError) as error:
+    print(type(error).__name__, error)
+try:
+    hosts.by_first(lambda: int("nine"))
+except ValueError as error:
+    print(error)
+hosts.wait_for_all("the end")
+sys.exit(hosts.leave(7))
+"""
+
+
+def test_two_processes_agree_and_fail_together(tmp_path):
+    port = str(processes.free_port())
+    commands = [["-c", TALK, port, str(index)] for index in range(2)]
+    codes, (first, second) = processes.Processes(commands, devices=1, folder=tmp_path).wait(120)
+    assert codes == [7, 7], (first, second)
+    for me, said in enumerate((first, second)):
+        assert "agreed True" in said
+        assert f"together {me + 5}" in said
+    assert "the first alone" in first
+    assert "the first alone" not in second
+    assert "ValueError process 1 of 2 could not go on: no room on its disk" in first
+    assert "OSError no room on its disk" in second
+    assert "invalid literal for int()" in first
+    assert "process 0 of 2 could not go on: invalid literal for int()" in second
+
+
+def test_one_process_does_everything_itself():
+    assert hosts.is_first()
+    assert not hosts.are_several()
+    assert not hosts.joined()
+    assert hosts.agree(0.1) == 0.1
+    assert hosts.together(lambda: "done") == "done"
+    done = []
+    hosts.by_first(lambda: done.append(1))
+    assert done == [1]
+    hosts.wait_for_all("nothing")
+    assert hosts.leave(3) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("10.0.0.2:80", None, None), "--num_processes, --process_id is missing"),
+        (("", 2, 0), "--coordinator is missing"),
+        (("10.0.0.2", 2, 0), r"--coordinator is '10.0.0.2'; it takes HOST:PORT"),
+        (("host:", 2, 0), "--coordinator is 'host:'; it takes HOST:PORT"),
+        (("host:80", 2, 2), "--process_id is 2 of 2; it counts from 0"),
+        (("host:80", 2, -1), "--process_id is -1 of 2"),
+    ],
+)
+def test_says_what_is_wrong_with_the_others_address(given, message):
+    with pytest.raises(ValueError, match=message):
+        hosts.join(*given)
+
+
+@pytest.mark.parametrize(
+    ("variables", "chips", "expected"),
+    [
+        ({}, [], ""),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, [], ""),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, [], "Slurm"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, [], ""),
+        ({"TPU_WORKER_HOSTNAMES": "one,two"}, [], "TPU"),
+        ({"TPU_WORKER_HOSTNAMES": "one,two", "JAX_PLATFORMS": "cpu"}, [], ""),
+        ({}, ["/dev/accel0"], "TPU"),
+        ({"JAX_PLATFORMS": "cpu"}, ["/dev/accel0"], ""),
+    ],
+)
+def test_what_starts_several(monkeypatch, variables, chips, expected):
+    for name in ("SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hosts.glob, "glob", lambda pattern: chips if "accel" in pattern else [])
+    monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: name == "libtpu")
+    joined = []
+    monkeypatch.setattr(hosts, "_initialize", lambda *given: joined.append(given))
+    hosts.join()
+    assert joined == ([()] if expected else [])
