@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxreid import config as config_lib
-from jaxreid import exhibits, figures, retrieval, runs, text
+from jaxreid import exhibits, figures, paths, retrieval, runs, text
 from jaxreid.models.axm_net import AXMNet
 
 _NUM_PHRASE_MAPS = 4
@@ -169,7 +169,7 @@ def _differences(
 
 def titles(first: retrieval.Run, second: retrieval.Run) -> tuple[str, str]:
     """Names two runs by their folders, or by the paths to these where the names are alike."""
-    folders = first.workdir.resolve(), second.workdir.resolve()
+    folders = paths.absolute(first.workdir), paths.absolute(second.workdir)
     names = folders[0].name, folders[1].name
     return names if names[0] != names[1] else (str(folders[0]), str(folders[1]))
 
@@ -197,7 +197,7 @@ def look(
         return None
     chosen = list(dict.fromkeys(data.split.caption_image[captions].tolist()))
     pictures = [photographs(index) for index in chosen]
-    names = titles(run, beside) if beside else (run.workdir.resolve().name,)
+    names = titles(run, beside) if beside else (paths.absolute(run.workdir).name,)
     both = zip(names, (run, beside) if beside else (run,), strict=True)
     return Gallery(
         tuple(map(figures.jpeg_uri, pictures)),

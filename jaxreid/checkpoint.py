@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from jaxreid import paths
 from jaxreid.typing import PyTree
 
 WHICH = ("best", "last")
@@ -20,8 +20,9 @@ FOLDER = "checkpoints"
 class Checkpoints:
     """The folder ``checkpoints`` of a run.
 
-    A checkpoint appears by one rename, after its last byte; one that a kill cut short is never seen
-    as such. Kept are the last one and the best one of those that carry a score.
+    A checkpoint appears by one rename, in a bucket by one object written after all others; one that
+    a kill cut short is never seen as such. Kept are the last one and the best one of those that
+    carry a score.
 
     Args:
       workdir: the run's folder.
@@ -29,7 +30,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike[str], *, create: bool = False) -> None:
-        self.directory = pathlib.Path(workdir).resolve() / FOLDER
+        self.directory = paths.absolute(paths.as_path(workdir, "--workdir")) / FOLDER
         if not create and not self.directory.is_dir():
             raise ValueError(
                 f"{str(workdir)!r} holds no checkpoints; --workdir takes the folder of a run that "

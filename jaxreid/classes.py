@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 
-from jaxreid import files
+from jaxreid import files, paths
 from jaxreid.data.source import Split
 
 FILE_NAME = "classes.json"
@@ -28,7 +27,7 @@ def class_names(dataset: str, split: Split) -> tuple[str, ...]:
 def save(names: tuple[str, ...], workdir: str | os.PathLike[str]) -> None:
     """Writes the names into a run's folder."""
     files.write_atomically(
-        pathlib.Path(workdir) / FILE_NAME, json.dumps(list(names), indent=0) + "\n"
+        paths.as_path(workdir) / FILE_NAME, json.dumps(list(names), indent=0) + "\n"
     )
 
 
@@ -38,7 +37,7 @@ def load(workdir: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
       ValueError: the file is missing or broken.
     """
-    path = pathlib.Path(workdir) / FILE_NAME
+    path = paths.as_path(workdir) / FILE_NAME
     try:
         return tuple(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError) as error:

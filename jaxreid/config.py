@@ -6,14 +6,13 @@ import dataclasses
 import difflib
 import json
 import os
-import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
-from jaxreid import files
+from jaxreid import files, paths
 
 FILE_NAME = "config.json"
 
@@ -200,7 +199,7 @@ def to_json(config: ConfigDict) -> str:
 
 def save(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     """Writes ``config.json`` into a run's folder."""
-    files.write_atomically(pathlib.Path(workdir) / FILE_NAME, to_json(config) + "\n")
+    files.write_atomically(paths.as_path(workdir, "--workdir") / FILE_NAME, to_json(config) + "\n")
 
 
 def load(workdir: str | os.PathLike[str]) -> ConfigDict:
@@ -215,8 +214,10 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
     Raises:
       ValueError: the folder is no run, or its file is broken.
     """
-    path = pathlib.Path(workdir) / FILE_NAME
-    if not path.is_file():
+    path = paths.as_path(workdir, "--workdir") / FILE_NAME
+    with paths.explained(workdir, "--workdir"):
+        found = path.is_file()
+    if not found:
         raise ValueError(
             f"{str(workdir)!r} is not a run: it has no {FILE_NAME}. --workdir takes the folder of "
             "a run that `jaxreid train` has written."
@@ -246,7 +247,7 @@ def check(config: ConfigDict) -> None:
       config: of a run to start; a field that it does not have is not checked.
 
     Raises:
-      ValueError: a field is out of its range.
+      ValueError: a field is out of its range, or a cache is not local.
     """
     values = _flat(_plain(config))
     least = dict(_AT_LEAST)
@@ -262,6 +263,7 @@ def check(config: ConfigDict) -> None:
         value = values.get(name, low)
         if not isinstance(value, int) or value < low:
             raise ValueError(f"config.{name} is {value!r}; it takes a whole number from {low}.")
+    paths.refuse_remote(values.get("data.cache_dir", ""), "config.data.cache_dir")
     size = values.get("data.image_size", [1, 1])
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(

@@ -21,6 +21,7 @@ from jaxreid import (
     checkpoint,
     classes,
     logbook,
+    paths,
     pretrained,
     registry,
     retrieval,
@@ -31,6 +32,8 @@ from jaxreid import (
     weight_files,
 )
 from jaxreid import config as config_lib
+from jaxreid.data import remote
+from jaxreid.paths import AnyPath
 from jaxreid.typing import PyTree
 
 _FIELD = "WEIGHTS"
@@ -51,7 +54,7 @@ class Converted:
       num_classes: identities of the classifiers.
     """
 
-    workdir: pathlib.Path
+    workdir: AnyPath
     weights: weight_files.WeightFile
     report: pretrained.Report
     num_words: int
@@ -96,13 +99,15 @@ def convert_run(
     pretrained.save_record(weights, report, workdir)
     _write_run(config, workdir, words, num_classes, variables)
     num_words = sum(not word.startswith(_UNUSED) for word in words.words)
-    folder = pathlib.Path(workdir)
+    folder = paths.as_path(workdir)
     return Converted(folder, weights, report, num_words, num_classes)
 
 
 def _refuse_a_run(workdir: str | os.PathLike[str]) -> None:
-    folder = pathlib.Path(workdir)
-    if (folder / config_lib.FILE_NAME).exists() or logbook.read(folder):
+    folder = paths.as_path(workdir, "--workdir")
+    with paths.explained(workdir, "--workdir"):
+        is_run = (folder / config_lib.FILE_NAME).exists() or logbook.read(folder)
+    if is_run:
         raise ValueError(
             f"--workdir {str(workdir)!r} holds a run already; name a new folder for the converted "
             "one."
@@ -132,7 +137,7 @@ def _write_run(
     num_classes: int,
     variables: PyTree,
 ) -> None:
-    vocabulary.to_json(pathlib.Path(workdir) / runs.VOCABULARY_FILE)
+    vocabulary.to_json(paths.as_path(workdir) / runs.VOCABULARY_FILE)
     # Whose number an identity had in the other program, its checkpoint does not tell.
     classes.save(tuple(f"converted:{label}" for label in range(num_classes)), workdir)
     meta = {"stage": len(config.stages) - 1, "epoch": 0.0, "finished": True}
@@ -153,7 +158,7 @@ def read_vocabulary(path: str | os.PathLike[str], *, unknown: str) -> text.Vocab
     Raises:
       ValueError: the file is missing or none of these.
     """
-    file = pathlib.Path(path).expanduser()
+    file = remote.as_local(path, _VOCABULARY)
     if not file.is_file():
         raise ValueError(
             f"{_VOCABULARY} is {str(path)!r}, and there is no such file. It takes vocabulary.json "
@@ -240,7 +245,7 @@ def export_torch(
     *,
     which: str = "best",
     backbone: bool = False,
-) -> tuple[pathlib.Path, int]:
+) -> tuple[AnyPath, int]:
     """Writes a run's weights under the names that torch programs know.
 
     Beside a whole network its words are written, as ``OUT_vocabulary.json``.
@@ -297,7 +302,7 @@ def _nested(tensors: Mapping[str, np.ndarray], table: Any, epoch: int) -> dict[s
 
 def convert_file(
     source: str, out: str | os.PathLike[str]
-) -> tuple[pathlib.Path, weight_files.WeightFile]:
+) -> tuple[AnyPath, weight_files.WeightFile]:
     """Writes the tensors of a file in another format, as `weight_files.read` gives them.
 
     Args:

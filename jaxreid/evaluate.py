@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +20,7 @@ from jaxreid import (
     encoders,
     files,
     metrics,
+    paths,
     protocols,
     retrieval,
     runs,
@@ -203,7 +204,7 @@ def evaluate_run(
         "step": run.step,
     }
     folder = run.workdir / "eval"
-    folder.mkdir(exist_ok=True)
+    paths.make_folder(folder)
     path = folder / test.file_name(run.config)
     files.write_atomically(path, json.dumps(result, indent=2) + "\n")
     if per_query:
@@ -294,22 +295,24 @@ def write_per_query(
       ValueError: the file cannot be written.
     """
     split = data.split
+    page = io.StringIO(newline="")
+    writer = csv.writer(page)
+    header = ["direction", "person_id", "image_id", "caption"]
+    for direction, scores in found.items():
+        mode = "i2i" if direction == "i2t" else direction
+        rows = protocols.query_rows(mode, split.caption_image, len(split.pids))
+        values = scores.per_query()
+        if header:
+            writer.writerow([*header, *values])
+            header = []
+        for index, (image, caption) in enumerate(zip(*rows, strict=True)):
+            sentence = split.captions[caption] if caption >= 0 else ""
+            numbers = [column[index] for column in values.values()]
+            row = [direction, split.pids[image], split.image_ids[image], sentence]
+            writer.writerow([*row, *numbers])
     try:
-        with pathlib.Path(path).open("w", newline="") as file:
-            writer = csv.writer(file)
-            header = ["direction", "person_id", "image_id", "caption"]
-            for direction, scores in found.items():
-                mode = "i2i" if direction == "i2t" else direction
-                rows = protocols.query_rows(mode, split.caption_image, len(split.pids))
-                values = scores.per_query()
-                if header:
-                    writer.writerow([*header, *values])
-                    header = []
-                for index, (image, caption) in enumerate(zip(*rows, strict=True)):
-                    sentence = split.captions[caption] if caption >= 0 else ""
-                    numbers = [column[index] for column in values.values()]
-                    row = [direction, split.pids[image], split.image_ids[image], sentence]
-                    writer.writerow([*row, *numbers])
+        with paths.explained(path, "--per_query"):
+            paths.as_path(path, "--per_query").write_bytes(page.getvalue().encode())
     except OSError as error:
         raise ValueError(
             f"--per_query {str(path)!r} cannot be written ({error.strerror}); name a file in an "

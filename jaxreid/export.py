@@ -26,8 +26,9 @@ import numpy as np
 from jax import export
 
 import jaxreid
-from jaxreid import files, retrieval, runs, saved_model
+from jaxreid import files, paths, retrieval, runs, saved_model
 from jaxreid.data import augment
+from jaxreid.paths import AnyPath
 from jaxreid.typing import PyTree
 
 FORMATS = ("stablehlo", "saved")
@@ -69,7 +70,7 @@ class Exported:
       tolerance: largest distance that was accepted.
     """
 
-    folder: pathlib.Path
+    folder: AnyPath
     to: str
     step: int
     platforms: tuple[str, ...]
@@ -116,7 +117,8 @@ def export_run(
     """Writes a run's encoders of images and of sentences for serving.
 
     Beside them lie the vocabulary, ``export.json`` (inputs, outputs, versions, what was compared)
-    and ``README.txt`` (how to use them). The folder is there whole or not at all.
+    and ``README.txt`` (how to use them). The folder is there whole or not at all; in a bucket its
+    files are copied one by one, after the comparison.
 
     Args:
       workdir: folder of the run.
@@ -171,25 +173,32 @@ def _check_request(to: str, platforms: tuple[str, ...]) -> str:
     return here
 
 
-def _free_folder(out: str | os.PathLike[str]) -> pathlib.Path:
-    folder = pathlib.Path(out).expanduser().absolute()
-    if "://" in str(out):
-        raise ValueError(f"--out {str(out)!r} is not a local folder: name one and copy it.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+def _free_folder(out: str | os.PathLike[str]) -> AnyPath:
+    folder = paths.as_path(out, "--out").expanduser()
+    if not paths.is_remote(folder):
+        folder = folder.absolute()
+    with paths.explained(out, "--out"):
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken:
         raise ValueError(f"--out {str(out)!r} is there already and not empty: name a new folder.")
     return folder
 
 
 @contextlib.contextmanager
-def _whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to fill, which becomes `folder` at the end, or goes where anything fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
+def _whole(folder: AnyPath) -> Iterator[pathlib.Path]:
+    """A local folder to fill, which becomes `folder` at the end, or goes where anything fails."""
+    is_remote = paths.is_remote(folder)
+    paths.make_folder(folder.parent)
+    near = None if is_remote else folder.parent
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=near) as beside:
         # One below, since temporary folders are closed to other users.
         partial = pathlib.Path(beside) / folder.name
         partial.mkdir()
         yield partial
-        partial.replace(folder)
+        if is_remote:
+            paths.upload(partial, folder)
+        else:
+            partial.replace(folder)
 
 
 def _encoders(run: retrieval.Run) -> dict[str, Encoder]:

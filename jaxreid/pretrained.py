@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pathlib
 import re
 from collections.abc import Mapping
 
@@ -18,7 +17,16 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from jaxreid import files, freezing, hosts, sharding, torch_names, weight_files, weight_sources
+from jaxreid import (
+    files,
+    freezing,
+    hosts,
+    paths,
+    sharding,
+    torch_names,
+    weight_files,
+    weight_sources,
+)
 from jaxreid.torch_names import Entry, Names
 from jaxreid.typing import PyTree
 
@@ -251,7 +259,7 @@ def start_from_file(
       ValueError: the file cannot be read or does not fit.
     """
     if hosts.is_first():  # what a start that failed has left there
-        (pathlib.Path(workdir) / FILE_NAME).unlink(missing_ok=True)
+        (paths.as_path(workdir) / FILE_NAME).unlink(missing_ok=True)
     if not config.pretrained:
         if not config.init_from:
             _tell_of_random_values(config, model, variables)
@@ -303,11 +311,11 @@ def save_record(
         "not_tensors": list(weights.others),
         "counters": dict(report.counters),
     }
-    path = pathlib.Path(workdir) / FILE_NAME
+    path = paths.as_path(workdir) / FILE_NAME
     files.write_atomically(path, json.dumps(record, indent=2) + "\n")
 
 
 def load_record(workdir: str | os.PathLike[str]) -> dict | None:
     """Reads what `save_record` wrote; None where a run began with no such weights."""
-    path = pathlib.Path(workdir) / FILE_NAME
+    path = paths.as_path(workdir) / FILE_NAME
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

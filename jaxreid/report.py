@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -23,6 +22,7 @@ from jaxreid import (
     figures,
     files,
     logbook,
+    paths,
     protocols,
     retrieval,
     runs,
@@ -32,6 +32,7 @@ from jaxreid import (
 from jaxreid import config as config_lib
 from jaxreid.data import source
 from jaxreid.models import layers
+from jaxreid.paths import AnyPath
 
 FILE_NAME = "report.html"
 
@@ -49,7 +50,7 @@ def write_report(
     *,
     beside: str | os.PathLike[str] = "",
     overrides: Mapping[str, Any] | None = None,
-) -> pathlib.Path:
+) -> AnyPath:
     """Writes ``report.html`` into the folder of a run: one file, with nothing outside it.
 
     Shown are the best checkpoint, or the last one where nothing was validated yet, and what
@@ -93,7 +94,7 @@ def write_report(
         which=run.which,
         step=run.step,
         facts=facts(run, data, gallery),
-        results=load_results(workdir, pathlib.Path(test.file_name(run.config)).stem),
+        results=load_results(workdir, test.file_name(run.config).removesuffix(".json")),
         searched_in=test.gallery,
         panels=[
             {theme: figures.panel_uri(panel, colors) for theme, colors in figures.THEMES.items()}
@@ -106,7 +107,7 @@ def write_report(
         phrases=attention.phrases(run, data, drawn),
         config=config_lib.to_json(run.config),
     )
-    path = pathlib.Path(workdir) / FILE_NAME
+    path = paths.as_path(workdir) / FILE_NAME
     files.write_atomically(path, page)
     logging.info("%s: %.1f MB", path, len(page) / 1e6)
     return path
@@ -248,9 +249,9 @@ def load_results(workdir: str | os.PathLike[str], first: str) -> list[dict[str, 
     Raises:
       ValueError: a file is broken.
     """
-    paths = sorted((pathlib.Path(workdir) / "eval").glob("*.json"))
+    found = sorted((paths.as_path(workdir) / "eval").glob("*.json"))
     results = []
-    for path in sorted(paths, key=lambda path: path.stem != first):
+    for path in sorted(found, key=lambda path: path.stem != first):
         try:
             result = json.loads(path.read_text())
             missing = _missing_fields(result)

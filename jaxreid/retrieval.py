@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +14,9 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from jaxreid import checkpoint, classes, encoders, registry, runs, sharding, text
+from jaxreid import checkpoint, classes, encoders, paths, registry, runs, sharding, text
 from jaxreid import config as config_lib
+from jaxreid.paths import AnyPath
 from jaxreid.typing import PyTree
 
 
@@ -36,7 +36,7 @@ class Run:
       mesh: devices it lies on.
     """
 
-    workdir: pathlib.Path
+    workdir: AnyPath
     config: ConfigDict
     vocabulary: text.Vocabulary
     classes: tuple[str, ...]
@@ -98,7 +98,7 @@ def load_run(
     """
     config = config_lib.load(workdir)
     config_lib.override_free(config, overrides or {})
-    vocabulary = text.Vocabulary.from_json(pathlib.Path(workdir) / runs.VOCABULARY_FILE)
+    vocabulary = text.Vocabulary.from_json(paths.as_path(workdir) / runs.VOCABULARY_FILE)
     names = classes.load(workdir)
     model = registry.build_model(config, vocab_size=len(vocabulary), num_classes=len(names))
     mesh = sharding.make_mesh(1)
@@ -106,5 +106,5 @@ def load_run(
         step = checkpoints.find(which)
         variables = checkpoints.restore_variables(step, sharding.replicated(mesh))
     return Run(
-        pathlib.Path(workdir), config, vocabulary, names, model, variables, step, which, mesh
+        paths.as_path(workdir), config, vocabulary, names, model, variables, step, which, mesh
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 import time
 
 import jax
@@ -13,9 +12,10 @@ from absl import logging
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from jaxreid import batch_rule, checkpoint, classes, hosts, logbook, text, word_vectors
+from jaxreid import batch_rule, checkpoint, classes, hosts, logbook, paths, text, word_vectors
 from jaxreid import config as config_lib
 from jaxreid.data import source
+from jaxreid.paths import AnyPath
 
 VOCABULARY_FILE = "vocabulary.json"
 
@@ -106,7 +106,7 @@ def with_batch(config: ConfigDict, workdir: str | os.PathLike[str]) -> ConfigDic
     Raises:
       ValueError: a field is not as it must be.
     """
-    devices, folder = jax.device_count(), pathlib.Path(workdir)
+    devices, folder = jax.device_count(), paths.as_path(workdir)
     if config.get("batch_per_device") and (folder / config_lib.FILE_NAME).exists():
         before = config_lib.load(folder)
         if _has_begun(folder) and before.get("batch_per_device") == config.batch_per_device:
@@ -126,17 +126,13 @@ def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     Raises:
       ValueError: the folder cannot be written, or belongs to a run with another config.
     """
-    if "://" in str(workdir):
-        raise ValueError(
-            f"--workdir {str(workdir)!r} is not a local folder; runs are written to local disks so "
-            "far. Name a local folder and copy it afterwards."
-        )
-    folder = pathlib.Path(workdir)
+    folder = paths.as_path(workdir, "--workdir")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        with paths.explained(workdir, "--workdir"):
+            paths.make_folder(folder)
+            probe = folder / ".writable"
+            probe.write_bytes(b"")
+            probe.unlink()
     except OSError as error:
         raise ValueError(
             f"--workdir {str(workdir)!r} cannot be written ({error.strerror}). Name a folder on a "
@@ -194,7 +190,7 @@ def finish_data(config: ConfigDict) -> None:
     )
 
 
-def _has_begun(folder: pathlib.Path) -> bool:
+def _has_begun(folder: AnyPath) -> bool:
     """Whether a run has trained in this folder: it wrote a line or a checkpoint."""
     return bool(logbook.read(folder)) or any((folder / checkpoint.FOLDER).glob("[0-9]*"))
 
@@ -219,7 +215,7 @@ def load_run_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> RunDat
         found = word_vectors.read(config.data.word_vectors, vocabulary.words)
         vocabulary, table = word_vectors.extend(vocabulary, found)
     names = classes.class_names(config.data.name, train)
-    folder = pathlib.Path(workdir)
+    folder = paths.as_path(workdir)
     path = folder / VOCABULARY_FILE
     if _has_begun(folder) and (text.Vocabulary.from_json(path), classes.load(folder)) != (
         vocabulary,

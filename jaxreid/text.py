@@ -24,7 +24,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import string
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -32,7 +31,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jaxreid import files
+from jaxreid import files, paths
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -249,7 +248,7 @@ class Vocabulary:
           ValueError: the file is missing, is not such a file, or a field in it is wrong.
         """
         try:
-            content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+            content = json.loads(paths.as_path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ValueError(
                 f"no vocabulary at {path}. A run folder holds one from its first step on: check "

@@ -302,6 +302,7 @@ def _run_stage(
             "epoch": (step - stage.first) / per_epoch,
             "finished": step == trainer.stages[-1].stop,
         }
+        logbook.flush()
         checkpoints.save(step, **split_state(state), meta=meta, score=score)
         progress.pause(step)
     return state

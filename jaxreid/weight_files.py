@@ -6,7 +6,6 @@ which torch must be installed (extra ``reference``); code in a pickle is never r
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import os
@@ -24,7 +23,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxreid import weight_sources
+from jaxreid import files, paths, weight_sources
+from jaxreid.paths import AnyPath
 
 FORMATS = ".safetensors, .npz, .pth, .pt, .pth.tar"
 
@@ -155,7 +155,7 @@ def _why(path: pathlib.Path, error: BaseException) -> str:
             "trust it, load it with torch, save model.state_dict() and give that file."
         )
     return (
-        f"which cannot be read as {path.suffix} ({weight_sources.first_line(error)}). It may be "
+        f"which cannot be read as {path.suffix} ({paths.first_line(error)}). It may be "
         "cut short, or be another kind of file: fetch it again and compare its size and SHA-256."
     )
 
@@ -211,7 +211,7 @@ def _as_array(value: Any, name: str, where: str) -> np.ndarray | None:
         except (TypeError, RuntimeError) as error:  # sparse and quantized ones
             raise ValueError(
                 f"{where}, whose tensor {name} is no plain array "
-                f"({weight_sources.first_line(error)}): save it dense."
+                f"({paths.first_line(error)}): save it dense."
             ) from error
     if value.dtype in (np.float16, ml_dtypes.bfloat16):
         value = value.astype(np.float32)
@@ -219,7 +219,7 @@ def _as_array(value: Any, name: str, where: str) -> np.ndarray | None:
     return np.asarray(value, value.dtype.newbyteorder("="), order="C")
 
 
-def check_name(path: str | os.PathLike[str], field: str) -> pathlib.Path:
+def check_name(path: str | os.PathLike[str], field: str) -> AnyPath:
     """Refuses a file to write that is there already, or of a kind that cannot be written.
 
     Args:
@@ -232,9 +232,11 @@ def check_name(path: str | os.PathLike[str], field: str) -> pathlib.Path:
     Raises:
       ValueError: the file exists, is of another kind, or takes torch, which is missing.
     """
-    path = pathlib.Path(path).expanduser()
+    path = paths.as_path(path, field).expanduser()
     name = path.name.lower()
-    if path.exists():
+    with paths.explained(path, field):
+        exists = path.exists()
+    if exists:
         raise ValueError(f"{field} {str(path)!r} exists; name a new file.")
     if not name.endswith((".safetensors", ".npz", *_TORCH)):
         raise ValueError(f"{field} is {str(path)!r}; it takes a file of one of: {FORMATS}.")
@@ -263,23 +265,18 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Any], *, field: st
       OSError: the file cannot be written.
     """
     path = check_name(path, field)
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.name.lower().endswith(_TORCH):
-            _write_torch(partial, tensors)
-        elif path.name.lower().endswith(".safetensors"):
-            safetensors.numpy.save_file(dict(tensors), partial)
-        else:
-            _write_npz(partial, tensors)
-        partial.replace(path)
+        with paths.explained(path, field), files.whole(path) as partial:
+            if path.name.lower().endswith(_TORCH):
+                _write_torch(partial, tensors)
+            elif path.name.lower().endswith(".safetensors"):
+                safetensors.numpy.save_file(dict(tensors), partial)
+            else:
+                _write_npz(partial, tensors)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise OSError(
-            f"{field} {str(path)!r} cannot be written: {weight_sources.first_line(error)}."
+            f"{field} {str(path)!r} cannot be written: {paths.first_line(error)}."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # gone already, or no file could be there
-            partial.unlink()
 
 
 def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:

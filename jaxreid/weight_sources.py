@@ -8,7 +8,8 @@ import pathlib
 import re
 from typing import Any
 
-from jaxreid.data.cache import default_cache_dir
+from jaxreid import paths
+from jaxreid.data import remote
 
 # Files of the hub whose pages print the SHA-256.
 _KNOWN = {
@@ -73,11 +74,9 @@ def digest_of(path: pathlib.Path, field: str) -> str:
 def _local(source: str, field: str) -> pathlib.Path:
     if source.startswith("hf://"):
         return _from_hub(source, field)
-    if source.startswith("gs://"):
-        return _from_bucket(source, field)
-    if "://" in source:
+    if "://" in source and not paths.is_remote(source):
         raise ValueError(f"{field} is {source!r}. {_ACCEPTED} Download it and give its path.")
-    path = pathlib.Path(source).expanduser()
+    path = remote.as_local(source, field)
     if path.is_dir():
         raise ValueError(f"{field} is {source!r}, a folder: name the file in it.")
     if not path.is_file():
@@ -104,35 +103,7 @@ def _from_hub(source: str, field: str) -> pathlib.Path:
         file = hub.hf_hub_download(repo, "/".join(parts[2:]), revision=revision or None)
     except Exception as error:  # the hub's own, and those of whatever carries its requests
         raise ValueError(
-            f"{field} is {source!r}, which could not be fetched: {first_line(error)}. Check "
+            f"{field} is {source!r}, which could not be fetched: {paths.first_line(error)}. Check "
             "owner, repository and file, or fetch it elsewhere and give a path."
         ) from error
     return pathlib.Path(file)
-
-
-def _from_bucket(source: str, field: str) -> pathlib.Path:
-    """Copies a remote file into the cache, once for each state of it."""
-    from etils import epath
-
-    try:
-        remote = epath.Path(source)
-        state = remote.stat()
-        key = hashlib.sha256(f"{source} {state.length} {state.mtime}".encode()).hexdigest()[:16]
-        local = default_cache_dir() / "weights" / key / source.rsplit("/", 1)[-1]
-        if not local.is_file():
-            local.parent.mkdir(parents=True, exist_ok=True)
-            partial = local.with_name(f"{local.name}.partial")
-            partial.write_bytes(remote.read_bytes())
-            partial.replace(local)
-    except Exception as error:  # those of fsspec and of each store's client
-        raise ValueError(
-            f"{field} is {source!r}, which could not be fetched: {first_line(error)}. gs:// takes "
-            "pip install 'jaxreid[gcs]' and credentials that may read the bucket."
-        ) from error
-    return local
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of another library says, in one line."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -19,6 +19,7 @@ from absl import logging
 from jaxtyping import Float
 
 from jaxreid import text
+from jaxreid.data import remote
 
 COMMONEST = 20_000
 
@@ -57,10 +58,11 @@ def read(
     Raises:
       ValueError: there is no such file, or it is none of these formats.
     """
-    file = pathlib.Path(path).expanduser()
+    field = "config.data.word_vectors"
+    file = remote.as_local(path, field)
     if not file.is_file():
         raise ValueError(
-            f"config.data.word_vectors is {str(path)!r}, which is no file. It names a word2vec "
+            f"{field} is {str(path)!r}, which is no file. It names a word2vec "
             "(.bin, .txt) or GloVe (.txt) file, perhaps with .gz behind; leave it empty for word "
             "vectors that are learnt."
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -20,6 +19,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
+from jaxreid import files, paths
 from jaxreid.data import decode
 from jaxreid.progress import duration
 
@@ -29,9 +29,14 @@ _CHUNK = 256
 def default_cache_dir() -> pathlib.Path:
     """Folder of what can be made again: ``$JAXREID_CACHE``, else ``$XDG_CACHE_HOME/jaxreid``.
 
-    Decoded images lie in it where the config names no other, weights and compiled programs below.
+    Decoded images lie in it where the config names no other; weights, compiled programs and copies
+    of what lies in buckets below.
+
+    Raises:
+      ValueError: it is not local.
     """
     if own := os.environ.get("JAXREID_CACHE"):
+        paths.refuse_remote(own, "JAXREID_CACHE")
         return pathlib.Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "jaxreid"
@@ -63,7 +68,8 @@ def cached_images(
       [N, H, W, 3] uint8 memory map, read only.
 
     Raises:
-      ValueError: an image cannot be decoded (all broken ones counted, the first five named).
+      ValueError: an image cannot be decoded (all broken ones counted, the first five named), or the
+        folder is not local.
       OSError: the folder cannot be written, knows no locks, or is full.
     """
     full_key = {
@@ -74,10 +80,11 @@ def cached_images(
         "images": num_images,
     }
     digest = hashlib.sha256(json.dumps(full_key, sort_keys=True).encode()).hexdigest()[:20]
+    paths.refuse_remote(cache_dir, "config.data.cache_dir")
     folder = pathlib.Path(cache_dir).expanduser()
     path = folder / f"{digest}.npy"
     if not path.exists():
-        with _usable(folder), _locked(folder / f"{digest}.lock"):
+        with _usable(folder), files.locked(folder / f"{digest}.lock", "decodes the same images"):
             if not path.exists():
                 # For people who wonder what a file is; nothing reads it.
                 path.with_suffix(".json").write_text(json.dumps(full_key, indent=2))
@@ -96,17 +103,6 @@ def _usable(folder: pathlib.Path) -> Iterator[None]:
             f"the cache of decoded images cannot be written to {folder} ({error}). Name a local "
             "folder with room that you may write to in config.data.cache_dir."
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        try:  # the kernel lets go of a lock when its process is killed
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("another process decodes the same images: waiting for it (%s)", path)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _report(path: pathlib.Path) -> None:

@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 from jaxtyping import Float, Int, UInt8
 
-from jaxreid.data import cache, decode
+from jaxreid import paths
+from jaxreid.data import cache, decode, remote
 
 _FILE_FORMAT = "array_record"  # the one that TFDS can read at random, and without TensorFlow
 
@@ -209,11 +210,13 @@ def find_builder(
 
     Args:
       name: ``dataset`` or ``dataset/config``.
-      data_dir: TFDS folder; ``~`` is expanded.
+      data_dir: TFDS folder; ``~`` is expanded. Of one in a bucket the dataset is copied to the
+        local disk, once, and the builder is of that copy.
       register: package whose import registers builders; empty for none.
 
     Raises:
-      ValueError: the package cannot be imported, or no builder has this name.
+      ValueError: the package cannot be imported, no builder has this name, or the bucket does not
+        hold the dataset.
     """
     if register:
         try:
@@ -223,8 +226,27 @@ def find_builder(
                 f"config.data.register = {register!r} cannot be imported ({error}). It names the "
                 "package that registers dataset builders; install it, or leave the field empty."
             ) from error
+    if not paths.is_remote(data_dir):
+        return _builder(name, os.path.expanduser(data_dir), register)
+    where = paths.as_path(data_dir, "config.data.data_dir")
+    with paths.explained(where, "config.data.data_dir"):
+        folder = paths.as_path(_builder(name, os.fspath(where), register).data_path)
+        is_built = (folder / remote.INFO_FILE).exists()
+    if not is_built:
+        dataset = name.partition("/")[0]
+        raise ValueError(
+            f"dataset {name!r} is not built in {folder}, and datasets are not built in a bucket. "
+            f"Build it on a local disk and copy it: jaxreid data {name} --data_dir DIR, then "
+            f"gcloud storage cp --recursive DIR/{dataset} {where}/"
+        )
+    return _builder(
+        name, os.fspath(remote.local_data_dir(folder, folder.relative_to(where))), register
+    )
+
+
+def _builder(name: str, data_dir: str, register: str) -> tfds.core.DatasetBuilder:
     try:
-        return tfds.builder(name, data_dir=os.path.expanduser(data_dir))
+        return tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
         unknown = isinstance(error, tfds.core.DatasetNotFoundError)
         reason = "no builder has this name" if unknown else str(error).split("\n", 1)[0]

@@ -1,4 +1,4 @@
-"""A run's folder, shared by the tests of what reads one."""
+"""A run's folder and a bucket, shared by the tests of what reads them."""
 
 import jax.numpy as jnp
 import pytest
@@ -33,3 +33,13 @@ def run_folder(tiny_data_dir, tmp_path_factory):
             score=12.5,
         )
     return folder
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """The objects of gs://bucket, and a cache folder for what is copied from there."""
+    from tests.jaxreid import bucket
+
+    monkeypatch.setenv("JAXREID_CACHE", str(tmp_path / "cache"))
+    with bucket.serve() as store:
+        yield store

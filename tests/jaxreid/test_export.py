@@ -301,7 +301,7 @@ def test_a_network_without_a_choice(make_run):
         ({"platforms": ("cpu", "cpu")}, r"each once"),
         ({"platforms": ("tpu",)}, r"on cpu, where this process computes: add cpu\."),
         ({"checkpoint": "best"}, r"has no 'best' checkpoint"),
-        ({"out": "gs://bucket/out"}, r"is not a local folder"),
+        ({"out": "s3://bucket/out"}, r"--out is 's3://bucket/out'; it takes a local path or gs://"),
     ],
 )
 def test_requests_that_cannot_be_met(make_run, tmp_path, changed, message):

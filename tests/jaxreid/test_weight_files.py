@@ -301,32 +301,22 @@ def test_what_a_missing_package_is_needed_for(tmp_path, monkeypatch, missing, so
         read(source)
 
 
-def test_weights_from_a_bucket_are_copied_once_for_each_state(tmp_path, monkeypatch):
-    """Memory stands for a bucket: epath's own store for tests has no network."""
-    from etils import epath
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path, reads, changed = write(tmp_path / "model.npz"), [], [1]
-
-    class Remote:
-        def __init__(self, source):
-            self.source = source
-
-        def stat(self):
-            return types.SimpleNamespace(length=path.stat().st_size, mtime=changed[0])
-
-        def read_bytes(self):
-            if "absent" in self.source:
-                raise FileNotFoundError(self.source)
-            reads.append(self.source)
-            return path.read_bytes()
-
-    monkeypatch.setattr(epath, "Path", Remote)
+def test_weights_from_a_bucket_are_copied_once_for_each_state(bucket, tmp_path):
+    content = write(tmp_path / "model.npz").read_bytes()
+    bucket.put("weights/model.npz", content)
     for _ in range(2):
-        assert_same(read("gs://bucket/model.npz").tensors)
-    assert reads == ["gs://bucket/model.npz"]
-    changed[0] = 2  # weights trained anew have the same size
-    read("gs://bucket/model.npz")
-    assert len(reads) == 2
-    with pytest.raises(ValueError, match=r"could not be fetched.*jaxreid\[gcs\]"):
+        assert_same(read("gs://bucket/weights/model.npz").tensors)
+    assert bucket.reads == ["weights/model.npz"]
+    bucket.objects["weights/model.npz"] = (content, 9, 0.0)  # trained anew: of the same size
+    read("gs://bucket/weights/model.npz")
+    assert len(bucket.reads) == 2
+    with pytest.raises(ValueError, match=r"'gs://bucket/absent.npz', which cannot be used"):
         read("gs://bucket/absent.npz")
+
+
+def test_weights_written_to_a_bucket_read_back(bucket):
+    weight_files.write("gs://bucket/out/model.safetensors", TENSORS, field="--to")
+    assert bucket.uploads == ["out/model.safetensors"]
+    assert_same(read("gs://bucket/out/model.safetensors").tensors)
+    with pytest.raises(ValueError, match=r"model.safetensors' exists; name a new file"):
+        weight_files.write("gs://bucket/out/model.safetensors", TENSORS, field="--to")
