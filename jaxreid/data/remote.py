@@ -92,8 +92,8 @@ def local_data_dir(dataset: AnyPath, relative: pathlib.PurePath) -> pathlib.Path
     return data_dir
 
 
-_File = tuple[AnyPath, int, float]
-"""A remote file, its size in bytes, and when it was changed."""
+_File = tuple[AnyPath, int, int]
+"""A remote file, its size in bytes, and the second in which it was changed."""
 
 
 def _files(folder: AnyPath) -> list[_File]:
