@@ -114,6 +114,9 @@ class NoLogbook:
     def write(self, step: int, scalars: Mapping[str, float], **more: Any) -> None:
         """Does nothing."""
 
+    def flush(self) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
