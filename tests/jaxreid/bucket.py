@@ -35,7 +35,7 @@ class Store:
         self.objects, self.uploads, self.reads = {}, [], []
         self.lock = threading.RLock()
         self._generation = 0
-        self.refuses = None  # an exception that each write raises
+        self.refuses = None  # a PermissionError that each write raises
 
     def put(self, name, content):
         with self.lock:
@@ -256,8 +256,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 place = f"{self.server.url}/resumable/{urllib.parse.quote(name, safe='')}"
                 self._reply(200, Location=place)
             else:
-                self.store.put(name, body)
-                self._reply(200, self._described(name))
+                self._put(name, body)
+
+    def _put(self, name, content):
+        try:
+            self.store.put(name, content)
+        except PermissionError as error:
+            self._reply(403, {"error": {"code": 403, "message": str(error)}})
+        else:
+            self._reply(200, self._described(name))
 
     def do_PUT(self):  # noqa: N802
         self._append(self._body())
@@ -271,8 +278,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if asked[1] == "*":
                 self._reply(308, Range=f"bytes=0-{len(kept) - 1}")
             else:
-                self.store.put(name, self.server.partly.pop(name))
-                self._reply(200, self._described(name))
+                self._put(name, self.server.partly.pop(name))
 
     def do_DELETE(self):  # noqa: N802
         _, _, key, query = self._asked()

@@ -165,3 +165,39 @@ def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoints"):
         Checkpoints(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_in_a_bucket_the_last_and_the_best_are_kept(bucket):
+    with Checkpoints("gs://bucket/run", create=True) as checkpoints:
+        for step, score in {1: 60.0, 2: 50.0, 3: 40.0}.items():
+            save(checkpoints, step, score)
+        checkpoints.wait()
+        assert (checkpoints.last, checkpoints.best) == (3, 1)
+    steps = {name.split("/")[2] for name in bucket.below("run/checkpoints/")}
+    assert steps == {"1", "3"}
+    with Checkpoints("gs://bucket/run") as checkpoints:
+        assert (checkpoints.find("last"), checkpoints.find("best")) == (3, 1)
+        placement = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        found = checkpoints.restore_variables(1, placement)
+    expected = state(1)["variables"]["params"]
+    jax.tree.map(np.testing.assert_array_equal, found["params"], expected)
+
+
+def test_in_a_bucket_a_checkpoint_cut_short_is_not_seen(bucket):
+    with Checkpoints("gs://bucket/run", create=True) as checkpoints:
+        save(checkpoints, 1, 60.0)
+        save(checkpoints, 2, 50.0)
+        checkpoints.wait()
+    del bucket.objects["run/checkpoints/2/commit_success.txt"]  # what is written last
+    with Checkpoints("gs://bucket/run", create=True) as checkpoints:
+        assert checkpoints.last == 1
+        save(checkpoints, 2, 50.0)
+        checkpoints.wait()
+    with Checkpoints("gs://bucket/run") as checkpoints:
+        assert checkpoints.last == 2
+
+
+def test_no_checkpoints_in_a_bucket(bucket):
+    bucket.put("other/config.json", b"{}")
+    with pytest.raises(ValueError, match="'gs://bucket/run' holds no checkpoints"):
+        Checkpoints("gs://bucket/run")

@@ -379,3 +379,14 @@ def test_a_broken_file(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json .*restore it from a copy"):
         config_lib.load(tmp_path)
+
+
+def test_a_run_in_a_bucket_that_is_none(bucket):
+    with pytest.raises(ValueError, match="'gs://bucket/nothing' is not a run"):
+        config_lib.load("gs://bucket/nothing")
+
+
+def test_images_are_decoded_to_a_local_disk():
+    fields = ConfigDict({"data": {"cache_dir": "gs://bucket/images"}})
+    with pytest.raises(ValueError, match="config.data.cache_dir is 'gs://bucket/images'; caches"):
+        config_lib.check(fields)

@@ -87,3 +87,41 @@ def session_starts(workdir):
                 found.append(event.step)
             data = data[16 + length :]
     return found
+
+
+def test_in_a_bucket_lines_are_copied_before_each_checkpoint(bucket):
+    workdir = "gs://bucket/run"
+    book = logbook.Logbook(workdir)
+    book.write(1, {"x": 1})
+    book.write(2, {"x": 1})
+    assert steps(workdir) == []  # a kill now loses what no checkpoint has either
+    book.flush()
+    assert steps(workdir) == [1, 2]
+    book.write(3, {"x": 1})
+    book.close()
+    assert steps(workdir) == [1, 2, 3]
+    again = logbook.Logbook(workdir, step=2)
+    again.close()
+    assert steps(workdir) == [1, 2]
+    assert bucket.below("run/tensorboard/")
+    assert not again.path.exists()  # nothing is left on the local disk
+
+
+def test_in_a_bucket_lines_are_copied_when_a_minute_is_over(bucket, monkeypatch):
+    monkeypatch.setattr(logbook, "_SECONDS_BETWEEN_COPIES", 0)
+    book = logbook.Logbook("gs://bucket/run")
+    book.write(1, {"x": 1})
+    assert steps("gs://bucket/run") == [1]
+    book.close()
+
+
+def test_a_copy_that_fails_ends_a_run_only_at_its_checkpoint(bucket, monkeypatch):
+    monkeypatch.setattr(logbook, "_SECONDS_BETWEEN_COPIES", 0)
+    book = logbook.Logbook("gs://bucket/run")
+    bucket.refuses = PermissionError("403")
+    book.write(1, {"x": 1})
+    with pytest.raises(OSError, match="403|Forbidden"):
+        book.flush()
+    bucket.refuses = None
+    book.close()
+    assert steps("gs://bucket/run") == [1]

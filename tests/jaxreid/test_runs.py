@@ -151,3 +151,24 @@ def test_another_dataset_and_split(settings):
     split = runs.load(settings(name="no_such_set"), "test", dataset="synth_pedes/tiny")
     assert split.name == "synth_pedes/tiny:test"
     assert len(np.unique(split.pids)) == 8
+
+
+def test_the_folder_of_a_run_in_a_bucket(settings, bucket):
+    workdir = "gs://bucket/runs/first"
+    runs.prepare_folder(settings(), workdir)
+    assert bucket.below("") == ["runs/first/config.json"]
+    runs.prepare_folder(settings(min_count=3), workdir)  # nothing has begun
+    data = runs.load_run_data(settings(min_count=3), workdir)
+    assert text.Vocabulary.from_json(f"{workdir}/vocabulary.json") == data.vocabulary
+    assert classes.load(workdir) == data.classes
+    begin(workdir)
+    with pytest.raises(ValueError, match="'gs://bucket/runs/first' holds a run with another"):
+        runs.prepare_folder(settings(), workdir)
+
+
+def test_a_bucket_that_cannot_be_written(settings, bucket):
+    bucket.refuses = PermissionError("403")
+    with pytest.raises(ValueError, match="--workdir is .*, which cannot be used: .*gcloud auth"):
+        runs.prepare_folder(settings(), "gs://bucket/run")
+    with pytest.raises(ValueError, match="--workdir is 's3://b/run'; it takes a local path or gs"):
+        runs.prepare_folder(settings(), "s3://b/run")

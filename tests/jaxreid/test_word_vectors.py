@@ -89,3 +89,9 @@ def test_what_it_refuses(tmp_path, name, content, message):
 def test_no_file(tmp_path):
     with pytest.raises(ValueError, match=r"config.data.word_vectors is .*GoogleNews.bin.*no file"):
         word_vectors.read(tmp_path / "GoogleNews.bin", {"red"})
+
+
+def test_vectors_of_a_bucket(bucket):
+    bucket.put("google.bin.gz", FORMATS["google.bin.gz"])
+    found = word_vectors.read("gs://bucket/google.bin.gz", {"red"}, commonest=0)
+    assert found.words == ("red",)

@@ -251,3 +251,11 @@ def test_default_folder(tmp_path, monkeypatch):
     assert cache.default_cache_dir() == tmp_path / "jaxreid"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert str(cache.default_cache_dir()) == "/home/somebody/.cache/jaxreid"
+
+
+def test_the_cache_folder_is_local(monkeypatch):
+    monkeypatch.setenv("JAXREID_CACHE", "gs://bucket/cache")
+    with pytest.raises(ValueError, match="JAXREID_CACHE is 'gs://bucket/cache'; caches are"):
+        cache.default_cache_dir()
+    with pytest.raises(ValueError, match="config.data.cache_dir is 'gs://b/images'; caches are"):
+        cache.cached_images(lambda _: ("", b""), 1, (4, 2), key={}, cache_dir="gs://b/images")
