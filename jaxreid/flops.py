@@ -50,6 +50,11 @@ _DEVICES = {
     "NVIDIA H100 PCIe": Device(756e12, 2000e9, 80e9, 300e9),
     "NVIDIA H100": Device(989e12, 3350e9, 80e9, 450e9),
     "NVIDIA H200": Device(989e12, 4800e9, 141e9, 450e9),
+    "NVIDIA L4": Device(121e12, 300e9, 24e9, 32e9),
+    "NVIDIA GeForce RTX 4090": Device(165e12, 1008e9, 24e9, 32e9),
+    # They have no bfloat16: the figure is of float16.
+    "Tesla V100-SXM2-32GB": Device(125e12, 900e9, 32e9, 150e9),
+    "Tesla V100-SXM2": Device(125e12, 900e9, 16e9, 150e9),
     "TPU v4": Device(275e12, 1228e9, 32 * 2**30, 150e9),
     "TPU v5 lite": Device(197e12, 819e9, 16 * 2**30, 200e9),
     "TPU v5e": Device(197e12, 819e9, 16 * 2**30, 200e9),
@@ -59,7 +64,14 @@ _DEVICES = {
     "TPU v6e": Device(918e12, 1640e9, 32 * 2**30, 400e9),
 }
 # Kinds that begin like a device of the table and are something else.
-_NOT_IN_TABLE = ("TPU v4 lite", "NVIDIA H100 NVL", "NVIDIA H200 NVL")
+_NOT_IN_TABLE = (
+    "TPU v4 lite",
+    "NVIDIA H100 NVL",
+    "NVIDIA H200 NVL",
+    "NVIDIA L40",
+    "NVIDIA GeForce RTX 4090 D",
+    "NVIDIA GeForce RTX 4090 Laptop",
+)
 
 # How a network is counted, by fields that it may have: without what rematerialisation computes
 # twice, and each convolution as one, see `models.convolution.pointwise_as_dot`.

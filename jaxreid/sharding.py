@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxreid.models.layers import CLASS_MULTIPLE, is_classifier
 from jaxreid.typing import PyTree
 
 BATCH_AXES = ("data", "model")
+_AXIS_TYPES = (AxisType.Auto, AxisType.Auto)
 
 
 def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -30,6 +31,24 @@ def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Me
       ValueError: the devices cannot be divided so.
     """
     count = jax.device_count() if devices is None else len(devices)
+    shape = _mesh_shape(model, count)
+    return jax.make_mesh(shape, BATCH_AXES, axis_types=_AXIS_TYPES, devices=devices)
+
+
+def abstract_mesh(model: int, count: int) -> AbstractMesh:
+    """Lays out devices of which there is only the number, see `make_mesh`.
+
+    Args:
+      model: number of devices that share the identity classifiers.
+      count: of all devices.
+
+    Raises:
+      ValueError: the devices cannot be divided so.
+    """
+    return AbstractMesh(_mesh_shape(model, count), BATCH_AXES, axis_types=_AXIS_TYPES)
+
+
+def _mesh_shape(model: int, count: int) -> tuple[int, int]:
     if model < 1 or count % model:
         raise ValueError(
             f"config.mesh.model is {model}, which does not divide the {count} devices here. Take a "
@@ -40,17 +59,15 @@ def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Me
             f"config.mesh.model is {model}; classes are padded to a multiple of {CLASS_MULTIPLE}, "
             "so it takes a power of two up to that."
         )
-    return jax.make_mesh(
-        (count // model, model), BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices
-    )
+    return count // model, model
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """A full copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_batch(mesh: Mesh) -> NamedSharding:
+def by_batch(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The first axis split over all devices."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
@@ -117,7 +134,7 @@ def path_name(path: tuple[object, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:
+def state_shardings(state: PyTree, mesh: Mesh | AbstractMesh) -> PyTree:
     """Says how each leaf of a training state lies on the mesh.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
 from jaxreid import freezing, optimizers, registry, sharding, step, train
@@ -67,7 +67,12 @@ class AbstractStep:
 
 
 def training_step(
-    config: ConfigDict, mesh: Mesh, sizes: Sizes, *, device_memory: float | None = None
+    config: ConfigDict,
+    mesh: Mesh,
+    sizes: Sizes,
+    *,
+    device_memory: float | None = None,
+    platform: str = "",
 ) -> AbstractStep:
     """Sets up the step of a config's last stage, in which all is trained that is trained at all.
 
@@ -77,13 +82,14 @@ def training_step(
       sizes: of the data.
       device_memory: bytes of each device, by which ``data.feed = "auto"`` chooses; None where they
         are not known: then images stay on the host.
+      platform: that the step is written for, "cpu", "gpu" or "tpu"; empty for that of the mesh.
 
     Raises:
       ValueError: a field of the config does not go with the devices.
     """
     sharding.check_batch_size(config.batch_size, mesh, "config.batch_size")
     model = registry.build_model(config, vocab_size=sizes.vocab_size, num_classes=sizes.num_ids)
-    model = for_platform(model, mesh.devices.flat[0].platform)
+    model = for_platform(model, platform or mesh.devices.flat[0].platform)
     shapes = jax.eval_shape(functools.partial(step.init_variables, config, model))
     steps = -(-sizes.captions // config.batch_size)
     stage = train.make_stages(config, steps)[-1]
@@ -98,9 +104,9 @@ def training_step(
         mesh=mesh,
         frozen=freezing.frozen_names(stage.config, shapes["params"]),
     )
-    kind = _feed_kind(config, sizes, mesh, device_memory)
+    kind = feed_kind(config, sizes, mesh.size, device_memory)
     state = step.abstract_state(config, model, optimizer, mesh)
-    arguments = state, _resident(config, sizes, mesh, kind), _batch(config, mesh, kind)
+    arguments = state, *data_shapes(config, sizes, mesh, kind)
     return AbstractStep(function, arguments, usual_template(config, mesh.size), kind)
 
 
@@ -138,15 +144,42 @@ def usual_template(config: ConfigDict, groups: int) -> RowTemplate:
     return templates[chosen[len(chosen) // 2]]
 
 
-def _feed_kind(config: ConfigDict, sizes: Sizes, mesh: Mesh, device_memory: float | None) -> str:
+def feed_kind(config: ConfigDict, sizes: Sizes, devices: int, device_memory: float | None) -> str:
+    """Returns where the images of a run live.
+
+    Args:
+      config: ``data.feed``, ``data.image_size``.
+      sizes: of the data.
+      devices: of the run.
+      device_memory: bytes of each that are free; None where they are not known.
+
+    Returns:
+      ``device``, ``sharded`` or ``host``.
+    """
     if config.data.feed != "auto":
         return config.data.feed
     shape = (sizes.images, *config.data.image_size, 3)
-    return feed.choose_feed(shape, mesh.size, float(device_memory or 0))[0]
+    return feed.choose_feed(shape, devices, float(device_memory or 0))[0]
 
 
-def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh, kind: str) -> PyTree:
-    """Shapes of what every device holds during a run, see `feed.make_feed`."""
+def data_shapes(
+    config: ConfigDict, sizes: Sizes, mesh: Mesh | AbstractMesh, kind: str
+) -> tuple[PyTree, PyTree]:
+    """Shapes of what every device holds during a run, and of what it is given for a step.
+
+    Args:
+      config: of the run.
+      sizes: of its data.
+      mesh: the devices, or their number alone.
+      kind: of the feed, see `feed_kind`.
+
+    Returns:
+      Resident arrays, see `feed.make_feed`, and a batch.
+    """
+    return _resident(config, sizes, mesh, kind), _batch(config, mesh, kind)
+
+
+def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh | AbstractMesh, kind: str) -> PyTree:
     arrays: dict[str, tuple[tuple[int, ...], Any]] = {
         "tokens": ((sizes.captions, config.data.max_tokens), jnp.int32),
         "lengths": ((sizes.captions,), jnp.int32),
@@ -165,7 +198,7 @@ def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh, kind: str) -> PyTree
     return resident | {"images": shards.Shards(images, split) if kind == "sharded" else images}
 
 
-def _batch(config: ConfigDict, mesh: Mesh, kind: str) -> PyTree:
+def _batch(config: ConfigDict, mesh: Mesh | AbstractMesh, kind: str) -> PyTree:
     count, slots = config.batch_size, config.data.captions_per_pair
     arrays: dict[str, tuple[tuple[int, ...], Any]] = {
         "image": ((count,), jnp.int32),

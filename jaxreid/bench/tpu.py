@@ -37,11 +37,30 @@ _ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
-_IMAGES = {
+# How the compiler says that a program does not fit: bytes needed, bytes there.
+_NEEDED = (
+    r"(?:Used|required for HLO temporaries) \(?([\d.]+[KMGT]?)\)? (?:of|exceeds available HBM) "
+    r"\(?([\d.]+[KMGT]?)"
+)
+
+IMAGES = {
     "device": "a copy on each chip",
     "sharded": "split over the chips",
     "host": "streamed from the host",
 }
+"""Where images live, by the feed."""
+
+
+class DoesNotFitError(ValueError):
+    """A program needs more memory than its device has.
+
+    Attributes:
+      used: bytes that it would take, arguments included; None where the compiler does not tell.
+    """
+
+    def __init__(self, message: str, used: float | None) -> None:
+        super().__init__(message)
+        self.used = used
 
 
 def bench_tpu(
@@ -77,7 +96,7 @@ def bench_tpu(
     memory = limits.memory if limits else None
     mesh = sharding.make_mesh(config.mesh.model, devices)
     step = abstract.training_step(config, mesh, sizes or abstract.Sizes(), device_memory=memory)
-    compiled, seconds = _compile(step, batch_per_device, topology)
+    compiled, seconds = compile_step(step, batch_per_device, topology)
     counted = traffic.measure(hlo.Program.read(compiled.as_text()), len(devices))
     line = roofline.Roofline.of(counted, kind)
     numbers = {
@@ -158,9 +177,22 @@ def _at(config: ConfigDict, batch_size: int, dtype: str) -> ConfigDict:
     return changed
 
 
-def _compile(
+def compile_step(
     step: abstract.AbstractStep, batch_per_device: int, topology: str
 ) -> tuple[Any, float]:
+    """Compiles a step for a TPU slice.
+
+    Args:
+      step: on the chips of the slice.
+      batch_per_device: pairs on each, for the message.
+      topology: its name, likewise.
+
+    Returns:
+      The program, which cannot run here, and the seconds that it took to make.
+
+    Raises:
+      DoesNotFitError: a chip has not the memory.
+    """
     start = time.perf_counter()
     with _explained(batch_per_device, topology), uncached():
         compiled = step.lower().compile()
@@ -188,12 +220,21 @@ def _explained(batch_per_device: int, topology: str) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        used = re.search(r"Used \S+ of \S+ hbm", str(error))
-        raise ValueError(
+        needed = re.search(_NEEDED, str(error))
+        used, limit = needed.groups() if needed else ("", "")
+        raise DoesNotFitError(
             f"--batch_per_device is {batch_per_device}, which does not fit on a chip of "
-            f"{topology}" + (f" ({used[0]})" if used else "") + ". Take a smaller one, or compute "
-            "activations twice: --config.model.remat=true where the network has it."
+            f"{topology}" + (f" (used {used} of {limit} hbm)" if needed else "") + ". Take a "
+            "smaller one, or compute activations twice: --config.model.remat=true where the "
+            "network has it.",
+            _bytes(used) if needed else None,
         ) from error
+
+
+def _bytes(text: str) -> float:
+    """Reads a size as the compiler writes it, "17.92G"."""
+    number, unit = re.fullmatch(r"([\d.]+)([KMGT]?)", text).groups()  # type: ignore[union-attr]
+    return float(number) * 1024 ** " KMGT".index(unit or " ")
 
 
 def memory_numbers(compiled: Any, limit: float | None = None) -> dict[str, Any]:
@@ -242,7 +283,7 @@ def _rows(numbers: Mapping[str, Any], counted: traffic.Traffic) -> list[tuple[st
             "chips",
             f"{numbers['chips']} x {numbers['target']}, {numbers['mesh_model']} to a classifier",
         ),
-        ("images", _IMAGES[numbers["feed"]]),
+        ("images", IMAGES[numbers["feed"]]),
         ("memory a chip", _memory(memory)),
         ("FLOPs a chip", measure.operations(line["flops"])),
         ("moved a chip", _moved(numbers)),

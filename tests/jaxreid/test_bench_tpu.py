@@ -94,14 +94,23 @@ def test_without_the_compiler_it_says_how_to_install_it(monkeypatch, capsys):
     assert "pip install 'jaxreid[tpu-compiler]'" in capsys.readouterr().err
 
 
-def test_a_batch_that_does_not_fit_is_named():
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Ran out of memory in memory space hbm. Used 17.92G of 15.75G hbm. Exceeded hbm",
+        "Ran out of memory on HBM, the total memory required for HLO temporaries (17.92G) exceeds "
+        "available HBM (15.75G).",
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named(message):
     class Step:
         def lower(self):
-            message = "RESOURCE_EXHAUSTED: Ran out of memory. Used 17.92G of 15.75G hbm. Exceeded"
-            raise jax.errors.JaxRuntimeError(message)
+            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
 
-    with pytest.raises(ValueError, match=r"--batch_per_device is 9.*17.92G of 15.75G hbm"):
-        tpu._compile(Step(), 9, "v5e:2x4")
+    told = r"--batch_per_device is 9.*17.92G of 15.75G hbm"
+    with pytest.raises(tpu.DoesNotFitError, match=told) as caught:
+        tpu.compile_step(Step(), 9, "v5e:2x4")
+    assert caught.value.used == 17.92 * 2**30
 
 
 def test_images_live_on_the_chip_where_they_fit():
