@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from jaxreid import cli_bench, cli_config, cli_train, exit_codes
+from jaxreid import cli_bench, cli_config, cli_plan, cli_train, exit_codes
 from jaxreid import config as config_lib
 
 _EXPORTS = ("torch", "stablehlo", "saved")
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     cli_train.add_to(command)
+    cli_plan.add_to(command)
 
     sub = command("evaluate", _evaluate, "score a run on a split; writes eval/SPLIT.json")
     sub.add_argument("--workdir", required=True, help="folder of the run")

@@ -56,7 +56,7 @@ def _add_of_networks(add: _Add) -> None:
     sub.add_argument("--topology", default="v5e:2x4", help="slice of a TPU pod; v5e:2x4")
     sub.add_argument("--batch_per_device", type=int, default=64, help="pairs a step on each chip")
     sub.add_argument("--dtype", default="bfloat16", help="of the computation, not the config's")
-    _add_sizes(sub)
+    add_sizes(sub)
 
     sub = bench("scaling", _bench_scaling, "communication and memory on several devices, not run")
     sub.add_argument(
@@ -68,7 +68,7 @@ def _add_of_networks(add: _Add) -> None:
     sub.add_argument(
         "--topology", default="", help="slice of a TPU pod; empty: virtual CPU devices"
     )
-    _add_sizes(sub)
+    add_sizes(sub)
 
     sub = bench("profile", _bench_profile, "a trace of the training step, on made-up data")
     sub.add_argument("--out", required=True, metavar="DIR", help="folder of the trace")
@@ -122,14 +122,16 @@ def _bench_train(arguments: argparse.Namespace) -> None:
     _show(bench.bench_train(config, **options), arguments.json)
 
 
-def _add_sizes(sub: argparse.ArgumentParser) -> None:
+def add_sizes(sub: argparse.ArgumentParser) -> None:
+    """Adds the options that say how large the data is; CUHK-PEDES' by default."""
     sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
     sub.add_argument("--images", type=int, default=34054, help="of the training split")
     sub.add_argument("--captions", type=int, default=68126, help="of the training split")
 
 
-def _sizes(arguments: argparse.Namespace) -> Any:
+def sizes(arguments: argparse.Namespace) -> Any:
+    """Returns the sizes of the data that the options give, `bench.abstract.Sizes`."""
     from jaxreid.bench import abstract
 
     names = ("images", "captions", "num_ids", "vocab_size")
@@ -142,7 +144,7 @@ def _bench_tpu(arguments: argparse.Namespace) -> None:
     config = cli_config.load(arguments.config, arguments.overrides)
     names = ("topology", "batch_per_device", "dtype")
     options = {name: getattr(arguments, name) for name in names}
-    _show(bench.bench_tpu(config, sizes=_sizes(arguments), **options), arguments.json)
+    _show(bench.bench_tpu(config, sizes=sizes(arguments), **options), arguments.json)
 
 
 def _bench_scaling(arguments: argparse.Namespace) -> None:
@@ -151,7 +153,7 @@ def _bench_scaling(arguments: argparse.Namespace) -> None:
     config = cli_config.load(arguments.config, arguments.overrides)
     names = ("devices", "batch_per_device", "topology")
     options = {name: getattr(arguments, name) for name in names}
-    _show(bench.bench_scaling(config, sizes=_sizes(arguments), **options), arguments.json)
+    _show(bench.bench_scaling(config, sizes=sizes(arguments), **options), arguments.json)
 
 
 def _bench_profile(arguments: argparse.Namespace) -> None:

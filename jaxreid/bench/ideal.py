@@ -275,6 +275,7 @@ class _Walk:
         self._fetch([value], made)
         stored = self._store(value.size, made)
         value.reads, value.in_memory = stored.reads, True
+        self._now = next(self._clock)  # what it was computed from may go before it is used
 
     def _pass(self, operands: Iterable[_Value]) -> int:
         """The first pass over memory in which all these are there; all of a pass read once."""

@@ -1,0 +1,332 @@
+"""Devices that a run is planned for, and what one step of it takes there.
+
+A TPU's compiler needs no TPU, so there the step is compiled. A GPU's needs the GPU, so there it is
+counted, see `bench.ideal`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxreid import flops, sharding
+from jaxreid.bench import abstract, hlo, ideal, roofline, scaling, tpu, traffic
+from jaxreid.models.layers import is_classifier
+from jaxreid.typing import PyTree
+
+GPUS = {
+    "h200": "NVIDIA H200",
+    "h100": "NVIDIA H100 80GB HBM3",
+    "a100-80": "NVIDIA A100-SXM4-80GB",
+    "a100-40": "NVIDIA A100-SXM4-40GB",
+    "l4": "NVIDIA L4",
+    "rtx4090": "NVIDIA GeForce RTX 4090",
+    "v100-32": "Tesla V100-SXM2-32GB",
+    "v100": "Tesla V100-SXM2-16GB",
+}
+"""Device kinds by the names that a topology has for them."""
+
+# Of a GPU's memory JAX takes so much unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+_JAX_SHARE = 0.75
+
+Parts = Mapping[str, float]
+"""Bytes of one device by what they hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What one step takes on one device.
+
+    Attributes:
+      parts: bytes, see `plan.PARTS`.
+      usable: bytes of the device that a program can have.
+      accepted: the compiler, where there is one, has made a program of it.
+      line: work of the step; None where there is no program.
+      feed: where the images live.
+      seconds: that compiling or counting took.
+      notes: what could not be counted.
+    """
+
+    parts: Parts
+    usable: float
+    accepted: bool
+    line: roofline.Roofline | None
+    feed: str
+    seconds: float = 0.0
+    notes: Sequence[str] = ()
+
+    @property
+    def total(self) -> float:
+        """All bytes."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has the memory."""
+        return self.accepted and self.total <= self.usable
+
+
+class Target(Protocol):
+    """Devices to plan for; ``usable`` bytes of ``memory`` bytes of each are a program's."""
+
+    @property
+    def topology(self) -> str:
+        """As the command line names it."""
+
+    @property
+    def kind(self) -> str:
+        """As ``jax.Device.device_kind`` has it."""
+
+    @property
+    def count(self) -> int:
+        """Devices."""
+
+    @property
+    def memory(self) -> float:
+        """Bytes of each."""
+
+    @property
+    def usable(self) -> float:
+        """Bytes of each that a program can have."""
+
+    @property
+    def platform(self) -> str:
+        """Such as "gpu"."""
+
+    def estimate(self, config: ConfigDict, sizes: abstract.Sizes) -> Estimate:
+        """Says what a step takes; ``config.batch_size`` counts all devices together."""
+
+
+def find(topology: str, memory: float | None = None) -> Target:
+    """Returns the devices of a topology.
+
+    Args:
+      topology: a TPU slice such as "v5e:2x4", or GPUs such as "h100x8".
+      memory: bytes of each to plan with, in place of what its maker states.
+
+    Raises:
+      ValueError: the topology is not known, or is one of a TPU and its compiler is not installed.
+    """
+    gpus = f"or a GPU and how many, {', '.join(GPUS)} (h100x8)"
+    if ":" in topology:
+        try:
+            return TpuSlice(topology, tuple(tpu.topology_devices(topology)), memory)
+        except ValueError as error:
+            raise ValueError(f"{error} --topology takes a TPU slice {gpus}.") from error
+    found = re.fullmatch(r"(.+?)(?:x(\d+))?", topology)
+    name, count = found.groups() if found else ("", None)
+    if name not in GPUS or count == "0":
+        known = "; ".join(f"{kind}:{', '.join(sizes)}" for kind, sizes in tpu.TOPOLOGIES.items())
+        raise ValueError(
+            f"--topology is {topology!r}; it takes a TPU slice, {known} (v5e:2x4), {gpus}."
+        )
+    return Gpus(topology, GPUS[name], int(count or 1), memory)
+
+
+def _memory_of(kind: str, given: float | None) -> float:
+    limits = flops.device(kind)
+    found = given or (limits.memory if limits else None)
+    if found is None:
+        raise ValueError(f"the memory of {kind!r} is not known; plan for a device that is.")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class TpuSlice:
+    """Chips of a TPU slice; steps are compiled for them.
+
+    Attributes:
+      topology: its name.
+      devices: as the compiler knows them.
+      given: bytes of a chip to plan with, if another number than the maker's.
+    """
+
+    topology: str
+    devices: tuple[Any, ...]
+    given: float | None = None
+    platform: str = "tpu"
+
+    @property
+    def kind(self) -> str:
+        """As ``jax.Device.device_kind`` has it."""
+        return self.devices[0].device_kind
+
+    @property
+    def count(self) -> int:
+        """Chips."""
+        return len(self.devices)
+
+    @property
+    def memory(self) -> float:
+        """Bytes of each."""
+        return _memory_of(self.kind, self.given)
+
+    @property
+    def usable(self) -> float:
+        """All of them; what the compiler reserves it takes off by itself."""
+        return self.memory
+
+    def estimate(self, config: ConfigDict, sizes: abstract.Sizes) -> Estimate:
+        """Compiles the step; ``config.batch_size`` counts all chips together."""
+        mesh = sharding.make_mesh(config.mesh.model, self.devices)
+        step = abstract.training_step(config, mesh, sizes, device_memory=self.usable)
+        held = _held(step.state, step.arguments[1:])
+        try:
+            compiled, seconds = tpu.compile_step(step, config.batch_size // self.count, "")
+        except tpu.DoesNotFitError as error:
+            activations = (error.used or 0.0) - sum(held.values())
+            if error.used is None:
+                activations = counted(self, config, sizes).work.peak
+            parts = {**held, "activations": activations}
+            return Estimate(parts, self.usable, False, None, step.feed)
+        memory = tpu.memory_numbers(compiled)
+        parts = {
+            **held,
+            "activations": memory["temporaries"] + memory["outputs_besides"],
+            "layout": memory["arguments"] - sum(held.values()),
+            "code": memory["code"],
+        }
+        moved = traffic.measure(hlo.Program.read(compiled.as_text()), self.count)
+        line = roofline.Roofline.of(moved, self.kind)
+        return Estimate(parts, self.usable, True, line, step.feed, seconds, tuple(moved.notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Gpus:
+    """GPUs, for which steps are counted.
+
+    Attributes:
+      topology: their name on the command line.
+      kind: as ``jax.Device.device_kind`` has it.
+      count: of them.
+      given: bytes of each to plan with, if another number than the maker's.
+    """
+
+    topology: str
+    kind: str
+    count: int
+    given: float | None = None
+    platform: str = "gpu"
+
+    @property
+    def memory(self) -> float:
+        """Bytes of each."""
+        return _memory_of(self.kind, self.given)
+
+    @property
+    def usable(self) -> float:
+        """The share of them that JAX takes."""
+        return _JAX_SHARE * self.memory
+
+    def estimate(self, config: ConfigDict, sizes: abstract.Sizes) -> Estimate:
+        """Counts the step; ``config.batch_size`` counts all devices together."""
+        found = counted(self, config, sizes)
+        parts = {**found.held, "activations": found.work.peak}
+        sent = _sent(found.params, self.count, config.mesh.model)
+        line = roofline.Roofline(found.flops.total, found.work.moved, sent, flops.device(self.kind))
+        return Estimate(parts, self.usable, True, line, found.feed, notes=found.flops.notes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """What counting finds of one device's share of a step.
+
+    Attributes:
+      held: bytes that are there before the step, by part.
+      work: what the step adds and moves.
+      flops: its operations.
+      params: shapes of the parameters.
+      feed: where the images live.
+    """
+
+    held: Parts
+    work: ideal.Count
+    flops: flops.FlopCount
+    params: PyTree
+    feed: str
+
+
+def counted(target: Target, config: ConfigDict, sizes: abstract.Sizes) -> Counted:
+    """Counts one device's share of a step, as if it were alone with its pairs.
+
+    So similarities of its pairs with those of other devices are not counted: they are small beside
+    the rest as long as batches are of thousands.
+
+    Args:
+      target: the devices.
+      config: of the run; ``batch_size`` counts all devices together.
+      sizes: of its data.
+
+    Raises:
+      ValueError: a field of the config does not go with the devices.
+    """
+    mesh = sharding.abstract_mesh(config.mesh.model, target.count)
+    _check_batch(config.batch_size, target.count)
+    kind = abstract.feed_kind(config, sizes, target.count, target.usable)
+    alone = config.copy_and_resolve_references()
+    with alone.unlocked():
+        alone.batch_size = config.batch_size // target.count
+        alone.mesh.model = 1
+        alone.data.feed = "host" if kind == "host" else "device"
+    one = sharding.make_mesh(1, jax.devices()[:1])
+    step = abstract.training_step(alone, one, sizes, platform=target.platform)
+    traced = step.function.trace(*step.arguments, template=step.template)
+    return Counted(
+        held=_held(_on(mesh, step.state), abstract.data_shapes(config, sizes, mesh, kind)),
+        work=ideal.count(traced.jaxpr),
+        flops=flops.count_jaxpr(traced.jaxpr),
+        params=step.state.params,
+        feed=kind,
+    )
+
+
+def _check_batch(batch_size: int, devices: int) -> None:
+    if batch_size % devices:
+        raise ValueError(
+            f"config.batch_size is {batch_size}; it counts all devices together and must be a "
+            f"multiple of the {devices} that are planned for. Or give the pairs of each: "
+            "--config.batch_per_device=64."
+        )
+
+
+def _on(mesh: jax.sharding.AbstractMesh, state: PyTree) -> PyTree:
+    """Shapes of a state as it lies on these devices."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        state,
+        sharding.state_shardings(state, mesh),
+    )
+
+
+def _held(state: Any, data: tuple[PyTree, PyTree]) -> dict[str, float]:
+    """Bytes that one device holds before a step, by part."""
+    resident, batch = data
+    trees = {
+        "parameters": state.params,
+        "optimiser": state.opt_state,
+        "statistics": state.batch_stats,
+        "data": resident,
+        "batch": batch,
+    }
+    return {name: scaling.bytes_per_device(tree) for name, tree in trees.items()}
+
+
+def _sent(params: PyTree, count: int, model: int) -> float:
+    """Bytes of gradients that a device sends, going round in a ring; of classifiers its part."""
+
+    def sent(size: float, others: int) -> float:
+        return 2 * size * (others - 1) / others
+
+    total = 0.0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        size = float(leaf.size * leaf.dtype.itemsize)
+        if is_classifier(sharding.path_name(path)):
+            total += sent(size / model, count // model)
+        else:
+            total += sent(size, count)
+    return total

@@ -1,0 +1,298 @@
+"""Plans of runs: for GPUs by counting, for TPUs by their compiler, and what to change."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxreid import cli, flops, plan, plan_advice, plan_targets
+from jaxreid.bench import abstract, ideal, tpu
+from tests.jaxreid import tiny
+
+CONFIG = "configs/ssan.py:cuhk_pedes,baseline,runlocal"
+SIZES = abstract.Sizes(images=40, captions=80, num_ids=300, vocab_size=30)
+
+
+def _config(**fields):
+    config = tiny.get_config("cuhk_pedes,baseline,runlocal")
+    config.model.update({"width": 4, "global_dim": 8, "word_dim": 8})
+    config.data.update({"max_tokens": 16, "length_templates": 1, "image_size": (32, 16)})
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def _shape(shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _count(function, *shapes):
+    return ideal.count(jax.make_jaxpr(function)(*shapes))
+
+
+def test_what_is_between_two_products_is_fused():
+    x, w = _shape((16, 16)), _shape((16, 16))  # 1 KiB each
+    found = _count(lambda x, w: jnp.tanh(x @ w + 1) @ w, x, w)
+    # The first product, what the second takes, and the second.
+    assert found.peak == 3 * 1024 - 1024  # the first is gone before the second is there
+    assert found.moved == (2 + 1) * 1024 + (1 + 1) * 1024 + (2 + 1) * 1024
+
+
+def test_what_the_backward_pass_needs_is_kept():
+    def loss(w, x):
+        for _ in range(5):
+            x = jnp.tanh(x @ w)
+        return x.sum()
+
+    forward = _count(loss, _shape((16, 16)), _shape((16, 16))).peak
+    backward = _count(jax.grad(loss), _shape((16, 16)), _shape((16, 16))).peak
+    assert forward < 3 * 1024
+    assert backward >= forward + 4 * 1024
+
+
+def test_what_is_computed_again_is_not_kept():
+    def block(x, w):
+        return jnp.tanh(jnp.tanh(x @ w) @ w)
+
+    def loss(w, x, block=block):
+        for _ in range(6):
+            x = block(x, w)
+        return x.sum()
+
+    again = jax.checkpoint(block, policy=jax.checkpoint_policies.nothing_saveable)
+    kept = _count(jax.grad(loss), _shape((16, 16)), _shape((16, 16)))
+    computed = _count(jax.grad(lambda w, x: loss(w, x, again)), _shape((16, 16)), _shape((16, 16)))
+    assert computed.peak < 0.7 * kept.peak
+    assert computed.moved > kept.moved
+
+
+def test_a_loop_moves_what_its_body_does_as_often_as_it_runs():
+    def run(x, w, length):
+        return jax.lax.scan(lambda h, _: (h @ w, None), x, length=length)[0]
+
+    x, w = _shape((16, 16)), _shape((16, 16))
+    three, nine = (_count(lambda x, w, n=n: run(x, w, n), x, w) for n in (3, 9))
+    assert nine.moved == 3 * three.moved
+    assert nine.peak == three.peak
+
+
+def test_a_lookup_reads_the_rows_that_it_finds():
+    table, index = _shape((1000, 8)), _shape((4,), jnp.int32)
+    found = _count(lambda table, index: table[index], table, index)
+    assert found.moved < 1000
+
+
+def test_arguments_in_whose_place_results_stand_take_nothing_more():
+    found = _count(lambda x: x * 2, _shape((16, 16)))
+    assert (found.peak, found.moved) == (0, 2048)
+
+
+@pytest.fixture(scope="module")
+def of_gpus():
+    return plan.plan(_config(batch_per_device=8), "h100x4", sizes=SIZES)
+
+
+def test_gpus_are_counted(of_gpus):
+    numbers = of_gpus.numbers
+    assert numbers["fits"]
+    assert (numbers["batch_size"], numbers["batch_per_device"]) == (32, 8)
+    assert numbers["roofline"]["device"] == flops.device("NVIDIA H100 80GB HBM3")
+    assert numbers["memory"]["total"] == sum(
+        numbers["memory"][name] for name in plan.PARTS if name in numbers["memory"]
+    )
+    # Adam keeps two moments of each parameter, and counts of its steps.
+    assert numbers["memory"]["optimiser"] == pytest.approx(
+        2 * numbers["memory"]["parameters"], rel=0.01
+    )
+    assert numbers["memory"]["data"] >= 40 * 32 * 16 * 3
+    # All gradients go round, but what one device has of them.
+    assert numbers["roofline"]["bytes_sent"] == pytest.approx(
+        2 * 3 / 4 * numbers["memory"]["parameters"]
+    )
+
+
+def test_hours_are_those_of_all_steps(of_gpus):
+    numbers = of_gpus.numbers
+    assert numbers["steps"] == 3  # one epoch of 80 captions in batches of 32, the last one short
+    config = _config()
+    config.stages[0].update({"epochs": 7, "max_steps": 0})
+    config.batch_size = 32
+    assert plan.run_steps(config, SIZES) == 7 * 3
+    config.data.sampling = "images"
+    assert plan.run_steps(config, SIZES) == 7 * 2
+    seconds = numbers["roofline"]["seconds"]
+    assert numbers["hours"] == pytest.approx(3 * seconds / 3600)
+    assert numbers["steps_per_hour"] == pytest.approx(3600 / seconds)
+
+
+def test_the_table_says_that_it_is_an_estimate_by_counting(of_gpus, tmp_path):
+    table = of_gpus.table()
+    for word in ("estimate", "counted, not compiled", "at least", "XLA_PYTHON_CLIENT", "bfloat16"):
+        assert word in table
+    assert "what to change" not in table
+    of_gpus.write_json(tmp_path / "plan.json")
+    assert json.loads((tmp_path / "plan.json").read_text())["devices"] == 4
+
+
+def test_activations_grow_with_the_batch_and_nothing_else_does():
+    target = plan_targets.find("h100x4")
+    small, large = (
+        plan_targets.counted(target, _config(batch_size=4 * pairs), SIZES) for pairs in (8, 16)
+    )
+    assert {k: v for k, v in small.held.items() if k != "batch"} == {
+        k: v for k, v in large.held.items() if k != "batch"
+    }
+    assert 1.2 < large.work.peak / small.work.peak < 2.2
+    assert small.flops.total < large.flops.total
+
+
+def test_classifiers_are_shared():
+    target = plan_targets.find("h100x4")
+    whole, shared = (
+        target.estimate(_config(**{"batch_size": 32, "mesh.model": m}), SIZES) for m in (1, 4)
+    )
+    assert shared.parts["parameters"] < whole.parts["parameters"]
+    assert shared.line.sent < whole.line.sent
+
+
+@pytest.fixture(scope="module")
+def too_large():
+    """What 64 pairs take on memory for which 21 would do."""
+    target = plan_targets.find("h100x4")
+    sizes = dataclasses.replace(SIZES, images=1000)
+    enough = target.estimate(_config(batch_size=4 * 21), sizes).total
+    memory = enough / plan_targets._JAX_SHARE
+    config = _config(**{"batch_per_device": 64, "data.feed": "device"})
+    return plan.plan(config, "h100x4", sizes=sizes, memory=memory)
+
+
+def test_a_batch_too_large_is_told_with_the_number_that_fits(too_large):
+    numbers = too_large.numbers
+    assert not numbers["fits"]
+    found = numbers["advice"]["batch_per_device"]
+    assert (found["pairs"], found["next_pairs"]) == (16, 24)
+    assert found["memory"]["total"] <= numbers["memory"]["usable"] < numbers["memory"]["total"]
+    assert "does not fit" in too_large.table()
+    assert "--config.batch_per_device=16" in too_large.table()
+
+
+def test_what_else_saves_memory_is_told_with_how_much(too_large):
+    numbers = too_large.numbers
+    changes = {change["option"]: change for change in numbers["advice"]["changes"]}
+    assert {*changes} == {  # the network is too small for remat to save anything
+        "--config.mesh.model=4",
+        "--config.data.feed=sharded",
+        "--config.data.feed=host",
+        "--config.dtype=bfloat16",
+    }
+    total = numbers["memory"]["total"]
+    assert all(change["total"] < total for change in changes.values())
+    # Three quarters of the images lie elsewhere.
+    saved = total - changes["--config.data.feed=sharded"]["total"]
+    assert saved == pytest.approx(3 / 4 * 1000 * 32 * 16 * 3)
+
+
+def test_below_eight_every_number_is_tried():
+    target = plan_targets.find("h100x4")
+    enough = target.estimate(_config(batch_size=4 * 5), SIZES).total
+    small = plan_targets.Gpus("", target.kind, 4, enough / plan_targets._JAX_SHARE)
+    failed = small.estimate(_config(batch_size=4 * 16), SIZES)
+    found = plan_advice.largest_batch(small, _config(batch_size=4 * 16), SIZES, failed)
+    assert (found.pairs, found.next_pairs) == (5, 6)
+
+
+def test_memory_for_not_even_one_pair():
+    told = plan.plan(_config(batch_per_device=2), "l4", sizes=SIZES, memory=1000)
+    assert told.numbers["advice"]["batch_per_device"] == {"pairs": 0, "next_pairs": 1}
+    assert "not even one pair" in told.table()
+
+
+def test_a_guess_is_on_the_line_through_the_points_nearest_to_the_limit():
+    assert plan_advice._guess({0: 10.0, 64: 74.0}, 30.0) == 20
+    assert plan_advice._guess({0: 10.0, 16: 30.0, 64: 174.0}, 60.0) == 26
+
+
+@pytest.mark.parametrize("topology", ["b200x8", "h100x0", "h100x", "", "8xh100"])
+def test_an_unknown_topology_is_answered_with_those_that_are(topology, capsys):
+    assert cli.main(["plan", "--config", CONFIG, "--topology", topology]) == 1
+    said = capsys.readouterr().err
+    assert f"--topology is {topology!r}" in said
+    assert "v5e:2x2, 2x4" in said
+    assert "a100-40" in said
+
+
+@pytest.mark.skipif(not tpu.has_compiler(), reason="libtpu is not installed")
+def test_an_unknown_slice_is_answered_with_those_that_are(capsys):
+    assert cli.main(["plan", "--config", CONFIG, "--topology", "v99:2x2"]) == 1
+    said = capsys.readouterr().err
+    assert "v5p:2x2x1" in said
+    assert "h100" in said
+
+
+def test_without_the_compiler_gpus_are_offered(monkeypatch, capsys):
+    monkeypatch.setattr(tpu, "has_compiler", lambda: False)
+    assert cli.main(["plan", "--config", CONFIG, "--topology", "v5e:2x4"]) == 1
+    said = capsys.readouterr().err
+    assert "pip install 'jaxreid[tpu-compiler]'" in said
+    assert "h100x8" in said
+
+
+def test_a_batch_that_the_devices_cannot_share_is_named(capsys):
+    words = ["--topology", "l4x3", "--config.batch_size=16"]
+    assert cli.main(["plan", "--config", CONFIG, *words]) == 1
+    said = capsys.readouterr().err
+    assert "config.batch_size is 16" in said
+    assert "--config.batch_per_device=64" in said
+
+
+def test_the_command_ends_with_1_where_it_does_not_fit(monkeypatch, capsys, tmp_path):
+    def answer(fits):
+        numbers = {"fits": fits}
+        return lambda *args, **kwargs: plan.measure.Measured("estimate", numbers, [("a", "b")])
+
+    words = ["plan", "--config", CONFIG, "--topology", "l4", "--json", str(tmp_path / "plan.json")]
+    for fits, code in ((True, 0), (False, 1)):
+        monkeypatch.setattr(plan, "plan", answer(fits))
+        assert cli.main(words) == code
+        assert "estimate" in capsys.readouterr().out
+        assert json.loads((tmp_path / "plan.json").read_text()) == {"fits": fits}
+
+
+@pytest.mark.slow
+def test_a_step_is_compiled_for_a_tpu():
+    if not tpu.has_compiler():
+        pytest.skip("libtpu is not installed")
+    found = plan.plan(_config(batch_per_device=2), "v5e:2x2", sizes=SIZES)
+    numbers = found.numbers
+    memory = numbers["memory"]
+    assert numbers["fits"]
+    assert (numbers["devices"], numbers["batch_size"]) == (4, 8)
+    assert memory["total"] == pytest.approx(sum(memory[name] for name in plan.PARTS))
+    assert memory["layout"] >= 0
+    assert memory["optimiser"] == pytest.approx(2 * memory["parameters"], rel=0.01)
+    assert 0 < numbers["hours"] < 1
+    assert "compiled by the TPU's own compiler" in found.table()
+
+
+@pytest.mark.slow
+def test_a_batch_too_large_for_a_tpu_is_told_with_the_number_that_fits():
+    if not tpu.has_compiler():
+        pytest.skip("libtpu is not installed")
+    target = plan_targets.find("v5e:2x2")
+    enough = target.estimate(_config(batch_size=4 * 8), SIZES).total
+    told = plan.plan(_config(batch_per_device=16), "v5e:2x2", sizes=SIZES, memory=1.02 * enough)
+    assert not told.numbers["fits"]
+    assert told.numbers["advice"]["batch_per_device"]["pairs"] == 8
+
+
+def test_what_the_compiler_refuses_counts_as_it_says(monkeypatch):
+    def refuse(step, pairs, topology):
+        raise tpu.DoesNotFitError("too large", 17.5 * 2**30)
+
+    monkeypatch.setattr(tpu, "compile_step", refuse)
+    chips = tuple(jax.devices()[:4])  # nothing is compiled for them
+    found = plan_targets.TpuSlice("v5e:2x2", chips, 16e9).estimate(_config(batch_size=16), SIZES)
+    assert not found.fits
+    assert found.line is None
+    assert found.total == 17.5 * 2**30
