@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import logging
 
@@ -16,6 +16,14 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("train", _train, "train a run, or go on with one where it stopped")
     sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
     sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="config.FIELD=VALUE,VALUE",
+        help="a run for each value, one after another, in folders below --workdir; given several "
+        "times, for each combination. Commas inside of brackets or quotes belong to a value",
+    )
     hosts = sub.add_argument_group(
         "several hosts", "TPU pods and Slurm steps need none of these; see launch/README.md"
     )
@@ -29,6 +37,8 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from jaxreid import hosts, train
 
+    if arguments.sweep:
+        return _sweep(arguments)
     config = cli_config.load(arguments.config, arguments.overrides)
     hosts.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
     if not hosts.is_first():  # all would say the same
@@ -37,6 +47,43 @@ def _train(arguments: argparse.Namespace) -> int:
     if hosts.is_first():
         _tell(done, arguments.workdir)
     return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    """Trains the runs of a sweep; JAX stays unused here, or it would hold the devices."""
+    from jaxreid import hosts, sweep
+
+    if arguments.coordinator or hosts.is_one_of_several():
+        raise ValueError(
+            "--sweep is for a single host, whose devices its runs take one after another. On "
+            "several hosts start each run by itself, with a --workdir of its own."
+        )
+    fields = sweep.parse(arguments.sweep)
+    both = sorted({*fields} & {*arguments.overrides})
+    if both:
+        raise ValueError(
+            f"config.{both[0]} is given by --config.{both[0]} and by --sweep; leave one of them "
+            "out."
+        )
+
+    def changed(setting: sweep.Setting) -> dict[str, Sequence[str]]:
+        words = {field: [f"--config.{field}={value}"] for field, value in setting.items()}
+        return {**arguments.overrides, **words}
+
+    def command(run: sweep.Run) -> list[str]:
+        words = [word for words in changed(run.setting).values() for word in words]
+        verbose = ["--verbose"] * arguments.verbose
+        where = ["--config", arguments.config, "--workdir", run.workdir]
+        return sweep.command(*where, *words, *verbose)
+
+    runs = sweep.plan(
+        fields,
+        arguments.workdir,
+        lambda setting: cli_config.load(arguments.config, changed(setting)),
+    )
+    code = sweep.run_all(runs, arguments.workdir, command)
+    print(sweep.table(runs))
+    return code
 
 
 def _tell(done: dict, workdir: str) -> None:

@@ -67,17 +67,24 @@ def join(
     _initialize(coordinator, num_processes, process_id)
 
 
+def is_one_of_several() -> bool:
+    """Whether the surroundings say that they start this program several times."""
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return True
+    return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") and _wants_tpu()
+
+
 def _surroundings() -> str:
     """Names what starts this program several times, or might; empty for nothing that is known."""
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        return "Slurm"
-    if os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu":
-        return ""
-    if "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        return "TPU"
+    if is_one_of_several():
+        return "Slurm" if "SLURM_STEP_NUM_TASKS" in os.environ else "TPU"
     # A Cloud TPU machine says only when it is asked whether it is one of several.
     chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
-    return "TPU" if chips and importlib.util.find_spec("libtpu") else ""
+    return "TPU" if chips and _wants_tpu() and importlib.util.find_spec("libtpu") else ""
+
+
+def _wants_tpu() -> bool:
+    return os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] == "tpu"
 
 
 def _initialize(
