@@ -4,9 +4,7 @@
 #
 # Needs Python 3.11 or newer with pip and venv. Set PYTHON to choose an interpreter. Running it again
 # costs a second: it installs only when the project's requirements have changed.
-
-set -euo pipefail
-ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # venv alone does not tell: Debian without python3-venv has it, but not the ensurepip it needs.
 is_usable() {
@@ -49,14 +47,24 @@ set_up() {
   extras="$(IFS=,; echo "$*")"
   wanted="$(cat "$ROOT/pyproject.toml" "$ROOT/launch/constraints.txt" | cksum) $ROOT $extras"
   if [ "$(cat "$ROOT/.venv/installed" 2>/dev/null)" != "$wanted" ]; then
-    python="$(find_python)"
-    echo "Installing jaxreid${extras:+[$extras]} into $ROOT/.venv ($("$python" --version))"
-    "$python" -m venv "$ROOT/.venv"
-    "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    python=python3
+    is_dry || python="$(find_python)"
+    is_dry ||
+      echo "Installing jaxreid${extras:+[$extras]} into $ROOT/.venv ($("$python" --version))"
+    run "$python" -m venv "$ROOT/.venv"
+    run "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
       --constraint "$ROOT/launch/constraints.txt" --editable "$ROOT${extras:+[$extras]}"
-    echo "$wanted" >"$ROOT/.venv/installed"
+    is_dry || echo "$wanted" >"$ROOT/.venv/installed"
   fi
   export PATH="$ROOT/.venv/bin:$PATH"
   # On a CPU each step takes its working memory anew; large pages make that cheaper.
   export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
+}
+
+# What the launchers run, as `program`: JAXREID, a wrapper or a jaxreid that is installed elsewhere, or
+# else jaxreid, set up with these extras.
+set_up_program() {
+  # shellcheck disable=SC2034 # the launchers run it
+  program="${JAXREID:-jaxreid}"
+  if [ -z "${JAXREID:-}" ]; then set_up "$@"; fi
 }
