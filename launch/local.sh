@@ -84,7 +84,7 @@ wait_for_all() {
   code=0
   left=("${!pids[@]}")
   while [ ${#left[@]} -gt 0 ]; do
-    sleep 0.2
+    sleep 0.2 || true # a signal to the whole group ends it too
     for i in "${left[@]}"; do
       kill -0 "${pids[i]}" 2>/dev/null && continue
       this=0
@@ -133,6 +133,6 @@ while :; do
       say "crashed with $(name_of "$code"); restart $crashes of ${opt[restarts]}"
       ;;
   esac
-  sleep "${opt[pause]}"
+  sleep "${opt[pause]}" || true
   [ "$stopping" = no ] || exit "$code"
 done

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Runs on a TPU VM, where tpu_vm.sh and tpu_pod.sh call it over ssh; nobody needs to by hand.
 #
-#   bash jaxreid/launch/on_vm.sh install | start [--restarts N] -- ... | follow | state
+#   bash jaxreid/launch/on_vm.sh install | start [--restarts N] -- ... | follow | state | --dry_run
 #
+# Hardware, time and cost: those of the script that calls it.
 # start leaves the training running without the connection; its log, its process and its exit code
 # are in ~/jaxreid-run. Python 3.11, where the machine has none so new (Ubuntu 22.04 has 3.10), comes
 # from uv, which pip installs for this user.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 notes="$HOME/jaxreid-run"
-mkdir -p "$notes"
 
 install() {
-  if [ -z "${JAXREID:-}" ] && ! find_python >/dev/null 2>&1; then
+  if ! is_dry && [ -z "${JAXREID:-}" ] && ! find_python >/dev/null 2>&1; then
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet uv
     python3 -m uv python install --quiet 3.11
     PYTHON="$(python3 -m uv python find 3.11)"
@@ -52,6 +52,7 @@ start() {
     return
   fi
   install
+  mkdir -p "$notes"
   rm -f "$notes/code"
   echo "$command" >"$notes/command"
   printf '\n--- %s: jaxreid train %s\n' "$(date -u +%FT%TZ)" "$command" >>"$notes/log"
@@ -80,7 +81,7 @@ supervise() {
 
 follow() {
   if is_running; then
-    tail -n 100 -F --pid="$(cat "$notes/pid")" "$notes/log"
+    tail -n 100 -F --sleep-interval=0.2 --pid="$(cat "$notes/pid")" "$notes/log"
   else
     tail -n 100 "$notes/log"
   fi
@@ -108,5 +109,12 @@ parse "$@"
 case "$what" in
   install | start | supervise | follow | state | is_running) "$what" ;;
   --help) help ;;
+  --dry_run)
+    opt[dry_run]=yes
+    needs_training gs://BUCKET/runs/one
+    install
+    run setsid nohup bash "$0" supervise --restarts 3 -- "${train[@]}"
+    run bash launch/local.sh --restarts 3 -- "${train[@]}"
+    ;;
   *) refuse "'$what' is not known here. It takes install, start, follow or state." ;;
 esac

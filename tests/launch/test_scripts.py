@@ -1,20 +1,67 @@
-"""The launch scripts: they parse, refuse what they do not know, and pin what is declared."""
+"""The launch scripts: sound, with a head that tells, and a dry run; they pin what is declared."""
 
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 
 import pytest
 
+from tests.launch import harness
+
 ROOT = pathlib.Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "launch").glob("*.sh")) + [ROOT / ".ci" / "run"]
+SOURCED = [ROOT / "launch" / name for name in ("common.sh", "setup.sh", "tpu.sh")]
+RUN = [
+    path
+    for pattern in ("*.sh", "*.sbatch", "gke/*.sh")
+    for path in sorted((ROOT / "launch").glob(pattern))
+    if path not in SOURCED
+]
+SCRIPTS = [*RUN, *SOURCED, ROOT / ".ci" / "run"]
+NAME = {"ids": lambda path: path.name}
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("script", SCRIPTS, **NAME)
 def test_the_script_parses(script):
     subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_shellcheck_finds_nothing():
+    here = pathlib.Path(sys.executable).parent  # of an environment that need not be active
+    program = shutil.which("shellcheck", path=f"{here}:{os.environ['PATH']}")
+    if not program:
+        pytest.skip("shellcheck is not installed; it comes with the extra test")
+    done = subprocess.run([program, *SCRIPTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", RUN, **NAME)
+def test_the_head_says_what_it_takes_and_help_prints_it(script):
+    done = subprocess.run(["bash", script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for word in ("Hardware", "ime", "ost", "--dry_run"):
+        assert word in done.stdout
+    head = [line.removeprefix("# ") for line in script.read_text().splitlines()[1:3]]
+    assert done.stdout.splitlines()[0] == head[0] or head[0].startswith("#SBATCH")
+
+
+@pytest.mark.parametrize("script", RUN, **NAME)
+def test_a_dry_run_needs_nothing_and_calls_nothing(tmp_path, script):
+    done = harness.Launch(tmp_path, script.relative_to(ROOT / "launch"), "--dry_run").run()
+    assert done.code == 0, done.said
+    assert done.out.count("\n") >= 1
+    assert not done.calls()
+    assert not list((tmp_path / "stubs" / "home").iterdir())
+
+
+def test_a_dry_run_prints_words_that_a_shell_reads_back(tmp_path):
+    words = ["--dry_run", "--", *harness.ODD]
+    line = harness.Launch(tmp_path, "local.sh", *words).run().out.splitlines()[-1]
+    read = subprocess.run(["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True)
+    assert read.stdout.splitlines()[1:] == ["train", *harness.ODD]
 
 
 def test_an_unknown_argument_is_refused():
