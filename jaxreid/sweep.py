@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import os
-import pathlib
 import re
 import signal
 import statistics
@@ -25,7 +24,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jaxreid import config as config_lib
-from jaxreid import exit_codes, files, logbook, tables
+from jaxreid import exit_codes, files, logbook, paths, tables
 
 FILE_NAME = "sweep.json"
 SEED = "seed"
@@ -138,7 +137,7 @@ def plan(
       ValueError: a field or value is not accepted, two runs would share a folder, or the folder is
         that of a run.
     """
-    if (pathlib.Path(workdir) / config_lib.FILE_NAME).exists():
+    if (paths.as_path(workdir, "--workdir") / config_lib.FILE_NAME).exists():
         raise ValueError(
             f"--workdir {str(workdir)!r} is the folder of a run; a sweep takes one for many: name "
             "another."
@@ -194,7 +193,7 @@ def run_all(
     Raises:
       OSError: the folder cannot be written.
     """
-    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+    paths.make_folder(paths.as_path(workdir))
     finished = _finished_before(workdir)
     with _Children() as children:
         for number, run in enumerate(runs, start=1):
@@ -224,7 +223,7 @@ def _state(exit_code: int, told_to_stop: bool) -> str:
 
 def _finished_before(workdir: str | os.PathLike[str]) -> set[str]:
     """Names of the runs that an earlier call has finished."""
-    path = pathlib.Path(workdir) / FILE_NAME
+    path = paths.as_path(workdir) / FILE_NAME
     try:
         found = json.loads(path.read_text())["runs"]
         return {run["name"] for run in found if run["state"] == "finished"}
@@ -304,7 +303,8 @@ def results(runs: Sequence[Run]) -> dict[str, Any]:
       finished runs that differ by nothing but the seed; the deviation is that of a sample, None
       where there is one run.
     """
-    found, groups = [], {}
+    found: list[dict[str, Any]] = []
+    groups: dict[str, tuple[Setting, list[Mapping[str, float]]]] = {}
     for run in runs:
         step, scores = best(run.workdir)
         kept = {"name": run.name, "setting": dict(run.setting), "workdir": run.workdir}
@@ -334,7 +334,7 @@ def _summary(setting: Setting, scores: Sequence[Mapping[str, float]]) -> dict[st
 def save(runs: Sequence[Run], workdir: str | os.PathLike[str]) -> None:
     """Writes ``sweep.json``, see `results`."""
     text = json.dumps(results(runs), indent=2)
-    files.write_atomically(pathlib.Path(workdir) / FILE_NAME, text + "\n")
+    files.write_atomically(paths.as_path(workdir) / FILE_NAME, text + "\n")
 
 
 def table(runs: Sequence[Run]) -> str:
