@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from jaxreid import cli_bench, cli_config, cli_plan, cli_train, exit_codes
+from jaxreid import cli_bench, cli_config, cli_hosts, cli_plan, cli_train, exit_codes
 from jaxreid import config as config_lib
 
 _EXPORTS = ("torch", "stablehlo", "saved")
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--checkpoint", default="best", help="best (by validation) or last")
     sub.add_argument("--per_query", default="", metavar="FILE.csv", help="one row a query")
+    cli_hosts.add_to(sub)
     sub.epilog = _MOVED_HELP
 
     sub = command("report", _report, "write report.html of a run")
@@ -185,15 +186,18 @@ def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from jaxreid import evaluate, tables
 
+    overrides = cli_config.free_values(arguments.workdir, arguments.overrides)
+    speaks = cli_hosts.join(arguments)
     result = evaluate.evaluate_run(
         arguments.workdir,
         dataset=arguments.dataset,
         split=arguments.split,
         checkpoint=arguments.checkpoint,
         per_query=arguments.per_query,
-        overrides=cli_config.free_values(arguments.workdir, arguments.overrides),
+        overrides=overrides,
     )
-    print(tables.of_result(result))
+    if speaks:
+        print(tables.of_result(result))
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -6,9 +6,7 @@ import argparse
 import shlex
 from collections.abc import Callable, Sequence
 
-from absl import logging
-
-from jaxreid import cli_config
+from jaxreid import cli_config, cli_hosts
 
 
 def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -24,27 +22,18 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="a run for each value, one after another, in folders below --workdir; given several "
         "times, for each combination. Commas inside of brackets or quotes belong to a value",
     )
-    hosts = sub.add_argument_group(
-        "several hosts", "TPU pods and Slurm steps need none of these; see launch/README.md"
-    )
-    hosts.add_argument(
-        "--coordinator", default="", metavar="HOST:PORT", help="of process 0, told to all"
-    )
-    hosts.add_argument("--num_processes", type=int, metavar="N", help="of the run")
-    hosts.add_argument("--process_id", type=int, metavar="I", help="of this one, 0 to N-1")
+    cli_hosts.add_to(sub)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from jaxreid import hosts, train
+    from jaxreid import train
 
     if arguments.sweep:
         return _sweep(arguments)
     config = cli_config.load(arguments.config, arguments.overrides)
-    hosts.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
-    if not hosts.is_first():  # all would say the same
-        logging.set_verbosity(logging.WARNING)
+    speaks = cli_hosts.join(arguments)
     done = train.train(config, arguments.workdir)
-    if hosts.is_first():
+    if speaks:
         _tell(done, arguments.workdir)
     return 0
 

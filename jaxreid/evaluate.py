@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict
 from jaxreid import (
     encoders,
     files,
+    hosts,
     metrics,
     paths,
     protocols,
@@ -162,7 +164,7 @@ def evaluate_run(
     per_query: str | os.PathLike[str] = "",
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a run and writes ``eval/<split>.json`` into its folder.
+    """Evaluates a run and writes ``eval/<split>.json`` into its folder; of several hosts, one does.
 
     Args:
       workdir: folder of the run.
@@ -182,7 +184,10 @@ def evaluate_run(
         overridden.
     """
     run = retrieval.load_run(workdir, which=checkpoint, overrides=overrides)
-    test = find_test_set(run.config, dataset=dataset, split=split)
+    find = functools.partial(find_test_set, run.config, dataset=dataset, split=split)
+    if hosts.are_several():  # on a disk that they share, one of them builds what is missing
+        hosts.by_first(find)
+    test = hosts.together(find)
     data = runs.load_captioned(run.config, test.split, run.vocabulary, dataset=test.dataset)
     if test.gallery:
         gallery = runs.load(run.config, test.gallery, dataset=test.dataset)
@@ -203,6 +208,8 @@ def evaluate_run(
         "checkpoint": checkpoint,
         "step": run.step,
     }
+    if not hosts.is_first():
+        return result
     folder = run.workdir / "eval"
     paths.make_folder(folder)
     path = folder / test.file_name(run.config)
