@@ -20,27 +20,31 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def environment(devices):
+    """Variables of a process that sees so many devices and compiles in seconds."""
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
 class Processes:
     """Python programs that run at the same time, on virtual CPU devices."""
 
     def __init__(self, commands, *, devices, folder):
         self.outputs = [pathlib.Path(folder) / f"output{index}" for index in range(len(commands))]
-        environment = {
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "PYTHONPATH": str(ROOT),
-        }
         self.processes = []
         for command, path in zip(commands, self.outputs, strict=True):
             with path.open("w") as file:
                 self.processes.append(
                     subprocess.Popen(
                         [sys.executable, *command],
-                        env=environment,
+                        env=environment(devices),
                         cwd=ROOT,
                         stdout=file,
                         stderr=subprocess.STDOUT,
@@ -64,9 +68,15 @@ class Processes:
 
 def train(workdir, config, *, processes=1, devices=4):
     """Starts ``jaxreid train``; returns the processes."""
-    words = ["-m", "jaxreid.cli", "train", "--workdir", str(workdir), *config]
+    words = ["train", "--workdir", str(workdir), *config]
+    return jaxreid(words, folder=workdir.parent, processes=processes, devices=devices)
+
+
+def jaxreid(words, *, folder, processes=1, devices=4):
+    """Starts ``jaxreid``; returns the processes."""
+    words = ["-m", "jaxreid.cli", *words]
     if processes == 1:
-        return Processes([words], devices=devices, folder=workdir.parent)
+        return Processes([words], devices=devices, folder=folder)
     where = ["--coordinator", f"127.0.0.1:{free_port()}", "--num_processes", str(processes)]
     commands = [[*words, *where, "--process_id", str(index)] for index in range(processes)]
-    return Processes(commands, devices=devices, folder=workdir.parent)
+    return Processes(commands, devices=devices, folder=folder)

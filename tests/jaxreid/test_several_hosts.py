@@ -4,11 +4,15 @@ Slow: four programs are compiled, and two cores run four devices.
 """
 
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 import time
 
 import jax
 import numpy as np
+import psutil
 import pytest
 
 from jaxreid import checkpoint, exit_codes, hosts
@@ -148,6 +152,53 @@ def test_two_processes_go_on_with_what_one_has_begun(config, alone, tmp_path):
     codes, outputs = processes.train(folder, config, processes=2, devices=2).wait()
     assert codes == [0, 0], outputs
     assert f"going on at step {SAVED} of {STEPS}" in outputs[0]
+    _assert_same_run(folder, alone)
+
+
+def test_two_processes_evaluate_as_one_does(alone, tmp_path):
+    scores = {}
+    for count in (1, 2):
+        words = ["evaluate", "--workdir", str(alone), "--checkpoint", "last"]
+        run = processes.jaxreid(words, folder=tmp_path, processes=count, devices=4 // count)
+        codes, outputs = run.wait()
+        assert codes == [0] * count, outputs
+        assert "Rank-1" in outputs[0]
+        assert not any("Rank-1" in output for output in outputs[1:])
+        scores[count] = json.loads((alone / "eval" / "test.json").read_text())
+    assert scores[1] == scores[2]
+
+
+def test_the_launcher_says_who_died_and_starts_all_again(config, alone, tmp_path):
+    folder = tmp_path / "run"
+    program = pathlib.Path(sys.executable).with_name("jaxreid")
+    words = ["bash", "launch/local.sh", "--processes", "2", "--restarts", "1", "--pause", "0"]
+    with (tmp_path / "output").open("w") as file:
+        launcher = subprocess.Popen(
+            [*words, "--", "--workdir", str(folder), *config],
+            env={**processes.environment(2), "JAXREID": str(program)},
+            cwd=processes.ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        end = time.monotonic() + processes.TIMEOUT
+        while not (folder / "checkpoints" / str(SAVED)).exists():
+            assert launcher.poll() is None, (tmp_path / "output").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        (victim,) = [
+            child
+            for child in psutil.Process(launcher.pid).children(recursive=True)
+            if "--process_id" in child.cmdline() and child.cmdline()[-1] == "1"
+        ]
+        victim.kill()
+        assert launcher.wait(processes.TIMEOUT) == 0, (tmp_path / "output").read_text()
+    finally:
+        launcher.kill()
+    said = (tmp_path / "output").read_text()
+    assert "process 1 of 2 ended with code 137 (signal KILL)" in said
+    assert "restart 1 of 1" in said
+    assert "going on at step" in said
     _assert_same_run(folder, alone)
 
 
