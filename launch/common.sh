@@ -112,19 +112,27 @@ run() {
   if is_dry; then quoted "$@"; else "$@"; fi
 }
 
-# What an exit code of jaxreid train means: finished, explained, stopped (see jaxreid/exit_codes.py) or
-# crashed. 2 is argparse's.
+# What an exit code of jaxreid train means, by jaxreid/exit_codes.py: finished, explained (2 is
+# argparse's), lost (another process of the run is gone), stopped or crashed.
 kind_of() {
   case "$1" in
     0) echo finished ;;
     1 | 2) echo explained ;;
+    69) echo lost ;;
     75) echo stopped ;;
     *) echo crashed ;;
   esac
 }
 
 name_of() {
-  local signal=""
-  if (($1 > 128)); then signal="$(kill -l "$1" 2>/dev/null || true)"; fi
-  echo "code $1${signal:+ (signal $signal)}"
+  local more=""
+  if (($1 > 128)); then more="$(kill -l "$1" 2>/dev/null || true)"; fi
+  more="${more:+signal $more}"
+  if (($1 == 69)); then more="another process was lost"; fi
+  echo "code $1${more:+ ($more)}"
+}
+
+# What is said of an error that jaxreid has explained, by code.
+say_explained() {
+  say "code $1: an error that jaxreid explains above; to start again would change nothing."
 }

@@ -67,7 +67,7 @@ start_all() {
     if is_dry; then
       run "${words[@]}"
     else
-      "${words[@]}" &
+      "${words[@]}" </dev/null &
       pids+=($!)
     fi
   done
@@ -78,7 +78,8 @@ signal_all() {
   for pid in "${pids[@]}"; do kill "-$1" "$pid" 2>/dev/null || true; done
 }
 
-# Waits for all; sets `code` to that of the first which ended with another than 0.
+# Waits for all; sets `code` to that of the first which ended with another than 0. Who has lost another
+# only says so: what the other one says counts.
 wait_for_all() {
   local i this left deadline=""
   code=0
@@ -91,7 +92,10 @@ wait_for_all() {
       wait "${pids[i]}" || this=$?
       unset "left[$i]" "pids[$i]"
       [ "$processes" -eq 1 ] || say "process $i of $processes ended with $(name_of "$this")"
-      [ "$code" -ne 0 ] || code="$this"
+      case "$(kind_of "$code")" in
+        finished) code="$this" ;;
+        lost) [ "$this" -eq 0 ] || code="$this" ;;
+      esac
       # Those that were stopped together are still saving: leave them to it.
       case "$(kind_of "$this")" in finished | stopped) continue ;; esac
       if [ -z "$deadline" ] && [ ${#left[@]} -gt 0 ]; then
@@ -106,6 +110,7 @@ wait_for_all() {
 
 pids=()
 stopping=no
+set -m # a group for each process: what the terminal sends to this one reaches them once, from here
 trap 'stopping=yes; signal_all TERM' TERM INT HUP
 crashes=0
 while :; do
@@ -119,11 +124,11 @@ while :; do
   case "$(kind_of "$code")" in
     finished) exit 0 ;;
     explained)
-      say "code $code: an error that jaxreid explains above; to start again would change nothing."
+      say_explained "$code"
       exit "$code"
       ;;
     stopped) say "code 75: stopped, and everything is saved; starting again" ;;
-    crashed)
+    crashed | lost)
       crashes=$((crashes + 1))
       if [ "$crashes" -gt "${opt[restarts]}" ]; then
         say "crashed with $(name_of "$code"); --restarts ${opt[restarts]} allows no further start." \

@@ -27,8 +27,7 @@ metadata() {
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1" || true
 }
 
-# Sets `hosts`, in the order of the workers, and `worker`, this one's number. An entry is HOST or
-# NAME:ID:HOST.
+# Sets `hosts` and `worker`, this one's number among them.
 find_hosts() {
   IFS=, read -ra hosts <<<"$(metadata worker-network-endpoints)"
   [ ${#hosts[@]} -gt 0 ] || hosts=(localhost)
@@ -61,7 +60,8 @@ start() {
   echo $! >"$notes/pid"
 }
 
-# One host starts again by itself. Several must start again together: the launcher does it.
+# One host starts again by itself. Several, which JAX lets find each other by the metadata too, must
+# start again together: the launcher does it.
 supervise() {
   local code=0
   trap : TERM # the training gets it too, and has a code to leave
@@ -72,8 +72,7 @@ supervise() {
     JAXREID="$program" bash launch/local.sh --restarts "${opt[restarts]}" -- \
       "${train[@]}" || code=$?
   else
-    "$program" train "${train[@]}" --coordinator "${hosts[0]##*:}:8482" \
-      --num_processes "${#hosts[@]}" --process_id "$worker" || code=$?
+    "$program" train "${train[@]}" || code=$?
   fi
   echo "$code" >"$notes/code.new"
   mv "$notes/code.new" "$notes/code"
@@ -87,7 +86,7 @@ follow() {
   fi
 }
 
-# One line: running, a code, lost (it ended without leaving a code) or none.
+# One line: running, a code, gone (it ended without leaving a code) or none.
 state() {
   local now=none
   if is_running; then
@@ -95,7 +94,7 @@ state() {
   elif [ -e "$notes/code" ]; then
     now="code $(cat "$notes/code")"
   elif [ -e "$notes/pid" ]; then
-    now=lost
+    now=gone
   fi
   find_hosts
   echo "jaxreid-worker $worker of ${#hosts[@]}: $now"

@@ -99,8 +99,8 @@ start_training() {
   fi
 }
 
-# Streams the log of worker 0 until all workers have ended. Sets `verdict` (finished, explained,
-# stopped, crashed or unreachable), and `code`.
+# Streams the log of worker 0 until all workers have ended. Sets `verdict`, a kind of code or
+# unreachable, and `code`.
 follow_training() {
   local states
   while :; do
@@ -126,23 +126,22 @@ follow_training() {
   judge "$states"
 }
 
-# From a line a worker to a verdict. A host that was lost or told to stop takes the others down with
-# codes of all kinds, and one that crashed makes the others explain that they have lost it: so 1 counts
-# only where no worker says anything else.
+# From a line a worker to a verdict: what was explained counts more than that some were stopped, which
+# counts more than a crash; who has lost another only says so.
 judge() {
-  local line this
+  local line this kind rank
   verdict=finished code=0
   while IFS= read -r line; do
     this="${line##* }"
-    case "$this" in lost | none) this=75 ;; esac
+    case "$this" in gone | none) this=75 ;; esac
     [ "$this" -eq 0 ] || say "${line#jaxreid-}"
-    case "$verdict:$(kind_of "$this")" in
-      *:finished | stopped:* | crashed:explained) ;;
-      *)
-        verdict="$(kind_of "$this")"
-        code="$this"
-        ;;
-    esac
+    kind="$(kind_of "$this")"
+    for rank in explained stopped crashed lost; do
+      [ "$verdict" != "$rank" ] || break
+      [ "$kind" = "$rank" ] || continue
+      verdict="$kind" code="$this"
+      break
+    done
   done <<<"$1"
 }
 
@@ -170,14 +169,14 @@ train_there() {
     case "$verdict" in
       finished) leave 0 ;;
       explained)
-        say "code $code: an error that jaxreid explains above; to start again would change nothing."
+        say_explained "$code"
         leave "$code"
         ;;
       stopped)
         unreachable=0
         say "it was stopped, and goes on from what it has saved"
         ;;
-      crashed)
+      crashed | lost)
         can_restart || {
           say "it crashed with $(name_of "$code"), and --restarts ${opt[restarts]} are used up"
           leave "$code"

@@ -6,8 +6,8 @@
 #     --config configs/ssan.py:cuhk_pedes --workdir gs://BUCKET/runs/one \
 #     --config.batch_per_device=64
 #
-# Hardware: a slice of any size; v5litepod-16 by default. Time: not measured; waiting for a slice takes
-# minutes to days. Cost: by chip and hour while the slice is ACTIVE, trained on or not; storage at
+# Hardware: a slice of any size; v5litepod-16 by default. Time: not measured; how long a slice is waited
+# for is the zone's affair. Cost: by chip and hour while the slice is ACTIVE, trained on or not; storage at
 # gs://, and traffic where the bucket lies in another region. Nothing but --delete ends the cost.
 #
 #   --spot             cheaper, and may be taken away at any time
@@ -17,8 +17,8 @@
 #                      taken away is always started again
 #   --project P, --name N, --version V, --poll_seconds S   as in tpu_vm.sh
 #
-# The workdir must be one for all hosts: gs:// or a shared disk. The hosts find each other by what the
-# metadata server tells them. This script must keep running to ask for a new slice: start it where
+# The workdir must be one for all hosts: gs:// or a shared disk. JAX lets the hosts find each other
+# by what the metadata server tells them. This script must keep running to ask for a new slice: start it where
 # nothing closes, in tmux on a small VM or in Cloud Shell; started again it follows what is there.
 . "$(dirname "${BASH_SOURCE[0]}")/tpu.sh"
 

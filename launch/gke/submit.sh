@@ -4,7 +4,7 @@
 #   bash launch/gke/submit.sh --image us-west4-docker.pkg.dev/PROJECT/REPOSITORY/jaxreid \
 #     [--topology 4x4 --hosts 4] [--spot] [--dry_run] -- \
 #     --config configs/ssan.py:cuhk_pedes --workdir gs://BUCKET/runs/one \
-#     --config.data.cache_dir=/cache
+#     --config.data.data_dir=gs://BUCKET/datasets
 #
 # Hardware: a node pool of TPU slices; 16 v5e chips, four hosts of four, by default. Time: not measured;
 # the image is built once for each state of the project. Cost: the nodes of the pool, by hour, as long

@@ -62,13 +62,19 @@ def _next(key, default):
     return listed[min(used, len(listed) - 1)]
 
 
+def _hosts():
+    return json.loads((HERE / "scenario.json").read_text()).get("hosts", 1)
+
+
 def _jaxreid(words):
-    """Ends as the scenario says of `codes`, or of `codes-I` in process I.
+    """Ends as the scenario says of `codes`, or of `codes-I` in process or on worker I.
 
     A negative code is that of a signal; "wait" waits for SIGTERM and then ends with 75, "deaf" does
     not hear it.
     """
-    process = words[words.index("--process_id") + 1] if "--process_id" in words else None
+    process = os.environ.get("STUB_WORKER") if _hosts() > 1 else None
+    if "--process_id" in words:
+        process = words[words.index("--process_id") + 1]
     _write_down(["jaxreid", *words])
     end = _next("codes" if process is None else f"codes-{process}", 0)
     if end == "wait":
@@ -88,6 +94,9 @@ def _jaxreid(words):
 
 
 def _stop(*_):
+    """As a run: the first signal has it save and end with 75, another one ends it at once."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    time.sleep(0.3)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Python's own end takes a while
     sys.exit(75)
 
@@ -115,15 +124,21 @@ def _gcloud(words):
 def end_workers(folder):
     """Takes the machines away, with all that runs on them."""
     for home in folder.glob("worker-*"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            os.killpg(int((home / "jaxreid-run" / "pid").read_text()), signal.SIGKILL)
+        if (pid := home / "jaxreid-run" / "pid").exists():
+            _end_session(int(pid.read_text()))
         shutil.rmtree(home)
+
+
+def _end_session(leader):
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(int(process.name)) == leader:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _workers(words):
     (chosen,) = (word.partition("=")[2] for word in words if word.startswith("--worker="))
-    hosts = json.loads((HERE / "scenario.json").read_text()).get("hosts", 1)
-    return range(hosts) if chosen == "all" else [int(chosen)]
+    return range(_hosts()) if chosen == "all" else [int(chosen)]
 
 
 def _on_worker(words, worker):
@@ -142,14 +157,11 @@ def _on_worker(words, worker):
 
 
 def _curl(words):
-    """The metadata server of a slice; of one host it says nothing."""
-    hosts = json.loads((HERE / "scenario.json").read_text()).get("hosts", 1)
-    if hosts == 1:
-        return 22
+    """The metadata server of a slice."""
     if words[-1].endswith("agent-worker-number"):
         print(os.environ["STUB_WORKER"])
     else:
-        print(",".join(f"node:{i}:10.0.0.{i}" for i in range(hosts)))
+        print(",".join(f"node:{i}:10.0.0.{i}" for i in range(_hosts())))
     return 0
 
 
