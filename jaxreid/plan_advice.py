@@ -65,27 +65,21 @@ def largest_batch(
       sizes: of its data.
       failed: the estimate of the config as it is.
     """
-    high = config.batch_size // target.count
-    points = {0: _fixed(failed), high: failed.total}
-    low, best = 0, None
+    low, high = 0, config.batch_size // target.count
+    points, best = {low: _fixed(failed), high: failed.total}, None
+    logging.info("%d pairs on each device do not fit; looking for how many do", high)
     for unit in (_MULTIPLE, 1):
-        tries = 0
-        while low < _MULTIPLE and unit == 1 or unit == _MULTIPLE:
-            first, last = low // unit * unit + unit, (high - 1) // unit * unit
-            if first > last or tries == _TRIES:
+        for _ in range(_TRIES):
+            between = range(low // unit * unit + unit, high, unit)
+            if not between or (unit == 1 and low >= _MULTIPLE):
                 break
             guess = int(_guess(points, target.usable)) // unit * unit
-            pairs = min(max(guess, first), last)
+            pairs = min(max(guess, between[0]), between[-1])
             found = target.estimate(with_batch(config, pairs, target.count), sizes)
-            logging.info(
-                "%d pairs on each device take %s, which %s",
-                pairs,
-                gib(found.total),
-                "fits" if found.fits else "does not fit",
-            )
+            fits = "fits" if found.fits else "does not fit"
+            logging.info("%d pairs on each device take %s, which %s", pairs, gib(found.total), fits)
             points[pairs] = found.total
             low, best, high = (pairs, found, high) if found.fits else (low, best, pairs)
-            tries += 1
     return Batch(low, best, high)
 
 

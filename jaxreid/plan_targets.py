@@ -33,6 +33,7 @@ GPUS = {
 
 # Of a GPU's memory JAX takes so much unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
 _JAX_SHARE = 0.75
+_WITHOUT_BFLOAT16 = "Tesla V100"
 
 Parts = Mapping[str, float]
 """Bytes of one device by what they hold."""
@@ -48,7 +49,7 @@ class Estimate:
       accepted: the compiler, where there is one, has made a program of it.
       line: work of the step; None where there is no program.
       feed: where the images live.
-      seconds: that compiling or counting took.
+      seconds: that compiling took; None where nothing was.
       notes: what could not be counted.
     """
 
@@ -57,7 +58,7 @@ class Estimate:
     accepted: bool
     line: roofline.Roofline | None
     feed: str
-    seconds: float = 0.0
+    seconds: float | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -177,7 +178,8 @@ class TpuSlice:
         step = abstract.training_step(config, mesh, sizes, device_memory=self.usable)
         held = _held(step.state, step.arguments[1:])
         try:
-            compiled, seconds = tpu.compile_step(step, config.batch_size // self.count, "")
+            each = config.batch_size // self.count
+            compiled, seconds = tpu.compile_step(step, each, self.topology)
         except tpu.DoesNotFitError as error:
             activations = (error.used or 0.0) - sum(held.values())
             if error.used is None:
@@ -229,7 +231,10 @@ class Gpus:
         parts = {**found.held, "activations": found.work.peak}
         sent = _sent(found.params, self.count, config.mesh.model)
         line = roofline.Roofline(found.flops.total, found.work.moved, sent, flops.device(self.kind))
-        return Estimate(parts, self.usable, True, line, found.feed, notes=found.flops.notes)
+        notes = [*found.flops.notes]
+        if self.kind.startswith(_WITHOUT_BFLOAT16) and config.dtype == "bfloat16":
+            notes.append(f"a {self.kind} has no units for bfloat16: it will be slower than this")
+        return Estimate(parts, self.usable, True, line, found.feed, notes=notes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxreid import cli, flops, plan, plan_advice, plan_targets
-from jaxreid.bench import abstract, ideal, tpu
+from jaxreid.bench import abstract, ideal, roofline, tpu
 from tests.jaxreid import tiny
 
 CONFIG = "configs/ssan.py:cuhk_pedes,baseline,runlocal"
@@ -128,7 +128,14 @@ def test_hours_are_those_of_all_steps(of_gpus):
 
 def test_the_table_says_that_it_is_an_estimate_by_counting(of_gpus, tmp_path):
     table = of_gpus.table()
-    for word in ("estimate", "counted, not compiled", "at least", "XLA_PYTHON_CLIENT", "bfloat16"):
+    for word in (
+        "estimate",
+        "counted, not compiled",
+        "at least",
+        "XLA_PYTHON_CLIENT",
+        "40 images",
+        "bfloat16",
+    ):
         assert word in table
     assert "what to change" not in table
     of_gpus.write_json(tmp_path / "plan.json")
@@ -147,65 +154,97 @@ def test_activations_grow_with_the_batch_and_nothing_else_does():
     assert small.flops.total < large.flops.total
 
 
-def test_classifiers_are_shared():
-    target = plan_targets.find("h100x4")
-    whole, shared = (
-        target.estimate(_config(**{"batch_size": 32, "mesh.model": m}), SIZES) for m in (1, 4)
-    )
+def test_classifiers_are_shared_and_what_a_gpu_cannot_is_told():
+    target = plan_targets.find("v100x4")
+    fields = {"batch_size": 8, "dtype": "bfloat16"}
+    whole, shared = (target.estimate(_config(**fields, **{"mesh.model": m}), SIZES) for m in (1, 4))
+    assert "no units for bfloat16" in whole.notes[0]
     assert shared.parts["parameters"] < whole.parts["parameters"]
     assert shared.line.sent < whole.line.sent
 
 
-@pytest.fixture(scope="module")
-def too_large():
-    """What 64 pairs take on memory for which 21 would do."""
+MIB = 2**20
+
+
+@dataclasses.dataclass
+class _Stub:
+    """Eight devices on which a pair takes 10 MiB, beside 100 MiB of parameters."""
+
+    usable: float
+    tried: list[int] = dataclasses.field(default_factory=list)
+    topology: str = "stub"
+    kind: str = "NVIDIA L4"
+    count: int = 8
+    platform: str = "gpu"
+
+    @property
+    def memory(self):
+        return self.usable
+
+    def estimate(self, config, sizes):
+        pairs = config.batch_size // self.count
+        self.tried.append(pairs)
+        parts = {"parameters": 100 * MIB, "activations": 10 * MIB * pairs, "batch": 0}
+        line = roofline.Roofline(1e12, 1e9, 0.0, flops.device(self.kind))
+        return plan_targets.Estimate(parts, self.usable, True, line, "device")
+
+
+@pytest.mark.parametrize(
+    ("usable", "pairs", "next_pairs", "tries"),
+    [(100 + 219, 16, 24, 2), (100 + 160, 16, 24, 2), (100 + 59, 5, 6, 3), (100 + 9, 0, 1, 2)],
+)
+def test_the_largest_batch_that_fits_is_found(usable, pairs, next_pairs, tries):
+    target = _Stub(usable * MIB)
+    config = _config(batch_size=8 * 64)
+    failed = target.estimate(config, SIZES)
+    found = plan_advice.largest_batch(target, config, SIZES, failed)
+    assert (found.pairs, found.next_pairs) == (pairs, next_pairs)
+    assert len(target.tried) == 1 + tries
+    if pairs:
+        assert found.estimate.total == (100 + 10 * pairs) * MIB
+
+
+def _planned(monkeypatch, usable):
+    monkeypatch.setattr(plan_targets, "find", lambda *_: _Stub(usable * MIB))
+    change = plan_advice.Change("--config.data.feed=host", "streamed", 300 * MIB, True)
+    monkeypatch.setattr(plan_advice, "changes", lambda *_: [change])
+    return plan.plan(_config(batch_per_device=64), "stub", sizes=SIZES)
+
+
+def test_a_batch_too_large_is_told_with_the_number_that_fits(monkeypatch):
+    told = _planned(monkeypatch, 100 + 219)
+    numbers = told.numbers
+    assert not numbers["fits"]
+    assert numbers["advice"]["batch_per_device"]["pairs"] == 16
+    assert numbers["advice"]["changes"][0]["option"] == "--config.data.feed=host"
+    table = told.table()
+    for word in ("does not fit", "--config.batch_per_device=16", "24 pairs do not", "0.29 GiB"):
+        assert word in table
+
+
+def test_memory_for_not_even_one_pair(monkeypatch):
+    told = _planned(monkeypatch, 100)
+    assert told.numbers["advice"]["batch_per_device"] == {"pairs": 0, "next_pairs": 1}
+    assert "not even one pair" in told.table()
+
+
+@pytest.mark.slow
+def test_what_saves_memory_is_told_with_how_much():
     target = plan_targets.find("h100x4")
     sizes = dataclasses.replace(SIZES, images=1000)
-    enough = target.estimate(_config(batch_size=4 * 21), sizes).total
-    memory = enough / plan_targets._JAX_SHARE
-    config = _config(**{"batch_per_device": 64, "data.feed": "device"})
-    return plan.plan(config, "h100x4", sizes=sizes, memory=memory)
-
-
-def test_a_batch_too_large_is_told_with_the_number_that_fits(too_large):
-    numbers = too_large.numbers
-    assert not numbers["fits"]
-    found = numbers["advice"]["batch_per_device"]
-    assert (found["pairs"], found["next_pairs"]) == (16, 24)
-    assert found["memory"]["total"] <= numbers["memory"]["usable"] < numbers["memory"]["total"]
-    assert "does not fit" in too_large.table()
-    assert "--config.batch_per_device=16" in too_large.table()
-
-
-def test_what_else_saves_memory_is_told_with_how_much(too_large):
-    numbers = too_large.numbers
-    changes = {change["option"]: change for change in numbers["advice"]["changes"]}
+    config = _config(**{"batch_size": 4 * 64, "data.feed": "device"})
+    now = target.estimate(config, sizes)
+    changes = {change.option: change for change in plan_advice.changes(target, config, sizes, now)}
     assert {*changes} == {  # the network is too small for remat to save anything
         "--config.mesh.model=4",
         "--config.data.feed=sharded",
         "--config.data.feed=host",
         "--config.dtype=bfloat16",
     }
-    total = numbers["memory"]["total"]
-    assert all(change["total"] < total for change in changes.values())
+    assert all(change.total < now.total for change in changes.values())
     # Three quarters of the images lie elsewhere.
-    saved = total - changes["--config.data.feed=sharded"]["total"]
+    saved = now.total - changes["--config.data.feed=sharded"].total
     assert saved == pytest.approx(3 / 4 * 1000 * 32 * 16 * 3)
-
-
-def test_below_eight_every_number_is_tried():
-    target = plan_targets.find("h100x4")
-    enough = target.estimate(_config(batch_size=4 * 5), SIZES).total
-    small = plan_targets.Gpus("", target.kind, 4, enough / plan_targets._JAX_SHARE)
-    failed = small.estimate(_config(batch_size=4 * 16), SIZES)
-    found = plan_advice.largest_batch(small, _config(batch_size=4 * 16), SIZES, failed)
-    assert (found.pairs, found.next_pairs) == (5, 6)
-
-
-def test_memory_for_not_even_one_pair():
-    told = plan.plan(_config(batch_per_device=2), "l4", sizes=SIZES, memory=1000)
-    assert told.numbers["advice"]["batch_per_device"] == {"pairs": 0, "next_pairs": 1}
-    assert "not even one pair" in told.table()
 
 
 def test_a_guess_is_on_the_line_through_the_points_nearest_to_the_limit():
