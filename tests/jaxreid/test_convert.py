@@ -327,3 +327,22 @@ def test_the_command_line(released, words, tmp_path, capsys):
     code, out = call("train", "--config", preset, "--workdir", workdir, *fields)
     assert code == 0, out.err
     assert "was finished already" in out.out
+
+
+def test_a_run_made_in_a_bucket_of_what_lies_there(bucket, released, config, words, tmp_path):
+    path = tmp_path / "best.npz"
+    weight_files.write(path, released, field="--out")
+    bucket.put("ssan/best.npz", path.read_bytes())
+    bucket.put("ssan/words.txt", words.read_bytes())
+    where = "gs://bucket/ssan/best.npz", config, "gs://bucket/run"
+    found = convert.convert_run(*where, vocabulary="gs://bucket/ssan/words.txt")
+    assert (str(found.workdir), found.num_words) == ("gs://bucket/run", len(WORDS))
+    with pytest.raises(ValueError, match="'gs://bucket/run' holds a run already"):
+        convert.convert_run(*where, vocabulary="gs://bucket/ssan/words.txt")
+    out, count = convert.export_torch("gs://bucket/run", "gs://bucket/out/again.npz")
+    assert count == len(released)
+    assert bucket.below("out/") == ["out/again.npz", "out/again_vocabulary.json"]
+    again = weight_files.read(str(out), field="WEIGHTS").tensors
+    assert all(np.array_equal(again[name], tensor) for name, tensor in released.items())
+    with pytest.raises(ValueError, match="again.npz' exists; name a new file"):
+        convert.export_torch("gs://bucket/run", "gs://bucket/out/again.npz")

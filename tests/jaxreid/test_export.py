@@ -311,6 +311,17 @@ def test_requests_that_cannot_be_met(make_run, tmp_path, changed, message):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_bucket_takes_an_export_that_was_compared(make_run, bucket):
+    request = {"to": "stablehlo", "checkpoint": "last"}
+    done = export.export_run(make_run("ssan"), "gs://bucket/served", **request)
+    assert str(done.folder) == "gs://bucket/served"
+    names = {"program", "vocabulary.json", "export.json", "README.txt"}
+    assert bucket.below("") == sorted(f"served/{name}" for name in names)
+    with pytest.raises(ValueError, match="'gs://bucket/served' is there already and not empty"):
+        export.export_run(make_run("ssan"), "gs://bucket/served", **request)
+
+
 def test_nothing_is_written_over(make_run, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("precious")
