@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_plan.add_to(command)
 
     sub = command("evaluate", _evaluate, "score a run on a split; writes eval/SPLIT.json")
-    sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.add_argument("--workdir", required=True, help="folder of the run, also gs://...")
     sub.add_argument("--dataset", default="", help="another than the config's")
     sub.add_argument(
         "--split", default="", help="split; the config's test split, or query, by default"
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.epilog = _MOVED_HELP
 
     sub = command("report", _report, "write report.html of a run")
-    sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.add_argument("--workdir", required=True, help="folder of the run, also gs://...")
     sub.add_argument(
         "--beside",
         default="",
@@ -141,7 +141,7 @@ def _add_exchange(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
     sub = command("export", _export, "a run for other programs")
-    sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.add_argument("--workdir", required=True, help="folder of the run, also gs://...")
     sub.add_argument("--to", required=True, metavar="FORMAT", help=" or ".join(_EXPORTS))
     sub.add_argument("--out", required=True, metavar="PATH", help="file (torch) or folder to write")
     sub.add_argument("--checkpoint", default="best", help="best (by validation) or last")

@@ -13,7 +13,7 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the command, by a function that makes the parser of one."""
     sub = command("train", _train, "train a run, or go on with one where it stopped")
     sub.add_argument("--config", required=True, metavar="FILE:PRESET", help=cli_config.HELP)
-    sub.add_argument("--workdir", required=True, help="folder of the run")
+    sub.add_argument("--workdir", required=True, help="folder of the run, also gs://...")
     sub.add_argument(
         "--sweep",
         action="append",

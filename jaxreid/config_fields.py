@@ -18,7 +18,8 @@ def run() -> ConfigDict:
     config.dtype = "float32"  # or "bfloat16"; parameters, statistics and losses stay float32
     config.log_every_steps = 50
     config.checkpoint_every_steps = 0  # besides the end of each epoch; 0: not
-    config.init_from = ""  # folder of a run to start from: words and identities matched by name
+    # Folder of a run to start from, also at gs://...: words and identities matched by name.
+    config.init_from = ""
     config.pretrained = ""  # ImageNet weights of the image backbone: path, hf://..., gs://...
     config.pretrained_sha256 = ""  # what that file's SHA-256 must be; empty: what its name says
     config.runlocal = False  # set by the variant of this name
@@ -38,9 +39,9 @@ def data() -> ConfigDict:
     data = ConfigDict()
     data.name = ""  # TFDS name
     data.register = "tfds_builders"  # package whose import registers builders
-    data.data_dir = "~/tensorflow_datasets"
+    data.data_dir = "~/tensorflow_datasets"  # or gs://...: built sets, copied to each host once
     data.manual_dir = ""  # folder of licensed files, if the set has yet to be built
-    data.cache_dir = ""  # decoded images; empty: the user's cache folder
+    data.cache_dir = ""  # decoded images, on a local disk; empty: the user's cache folder
     data.train_split = "train"
     data.val_split = "val"
     data.test_split = "test"
