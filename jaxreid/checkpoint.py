@@ -1,50 +1,69 @@
-"""Checkpoints of a run: the last and the best by validation, written in the background."""
+"""Checkpoints of a run: the last ones and the best by validation, written in the background."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from jaxreid import paths
+from jaxreid import integrity, paths, room
 from jaxreid.typing import PyTree
 
 WHICH = ("best", "last")
 FOLDER = "checkpoints"
 
 
+class SaveFailedError(OSError):
+    """A checkpoint could not be written."""
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        # The loop asks JAX itself. Orbax would ask from its own thread, too, with the number of an
+        # earlier step, and confuse the count by which processes agree on the step to stop at.
+        return False
+
+
 class Checkpoints:
     """The folder ``checkpoints`` of a run.
 
-    A checkpoint appears by one rename, in a bucket by one object written after all others; one that
-    a kill cut short is never seen as such. Kept are the last one and the best one of those that
-    carry a score.
+    A checkpoint appears by one rename, in a bucket by one object, after its last byte and its
+    checksums; one that a kill cut short is never seen as such. Kept are the last ones and the best one of those that carry a
+    score. A save that fails, in the background or not, is told by the next `check`, `save` or
+    `wait`.
 
     Args:
       workdir: the run's folder.
       create: make the folder where there is none (a run that trains).
+      keep: how many of the last ones.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], *, create: bool = False) -> None:
+    def __init__(
+        self, workdir: str | os.PathLike[str], *, create: bool = False, keep: int = 1
+    ) -> None:
         self.directory = paths.absolute(paths.as_path(workdir, "--workdir")) / FOLDER
         if not create and not self.directory.is_dir():
             raise ValueError(
                 f"{str(workdir)!r} holds no checkpoints; --workdir takes the folder of a run that "
                 "`jaxreid train` has written."
             )
-        keep = [
-            LatestN(n=1),
+        policies = [
+            LatestN(n=keep),
             BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
         ]
         options = ocp.CheckpointManagerOptions(
             create=create,
             best_fn=_score,
-            preservation_policy=AnyPreservationPolicy(keep),
+            preservation_policy=AnyPreservationPolicy(policies),
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
             read_only=not create,
         )
         handlers = {
@@ -52,9 +71,8 @@ class Checkpoints:
             "optimizer": ocp.StandardCheckpointHandler(),
             "meta": ocp.JsonCheckpointHandler(),
         }
-        self._manager = ocp.CheckpointManager(
-            self.directory, options=options, item_handlers=handlers
-        )
+        self._manager = _Manager(self.directory, options=options, item_handlers=handlers)
+        self._saving, self._size = 0, 0
 
     def save(
         self,
@@ -76,6 +94,7 @@ class Checkpoints:
 
         Raises:
           ValueError: this step is there already.
+          SaveFailedError: it cannot be written, or the one before could not.
         """
         if step in self._manager.all_steps():
             raise ValueError(
@@ -86,7 +105,44 @@ class Checkpoints:
             optimizer=ocp.args.StandardSave(optimizer),
             meta=ocp.args.JsonSave(meta),
         )
-        self._manager.save(step, args=items, metrics=None if score is None else {"score": score})
+        self.wait()
+        self._saving = step
+        self._size = sum(leaf.nbytes for leaf in jax.tree.leaves((variables, optimizer)))
+        room.warn_if_short(self.directory, self._size)
+        metrics = None if score is None else {"score": score}
+        with self._explained():
+            if not self._manager.save(step, args=items, metrics=metrics):
+                raise SaveFailedError(f"{self.directory} holds a later step than {step}.")
+
+    def _seal(self) -> None:
+        """Writes checksums; called when all is written, before the checkpoint gets its name."""
+        final = self.directory / str(self._saving)
+        unfinished = list(self.directory.glob(f"{self._saving}{integrity.UNFINISHED}*"))
+        for folder in unfinished or [final]:
+            integrity.seal(folder)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except SaveFailedError:
+            raise
+        except Exception as error:  # whatever the threads of Orbax have met
+            self._manager.reload()  # it has forgotten what the failed one would have replaced
+            full, there = room.is_full(error), room.free(self.directory)
+            reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
+            before = (
+                "There is none before it"
+                if self.last is None
+                else (f"The one before it, step {self.last}, is whole")
+            )
+            raise SaveFailedError(
+                f"the checkpoint of step {self._saving} was not written to {self.directory}: "
+                f"{reason}. It takes up to {room.mib(self._size)}"
+                + (f", and {room.mib(there)} are free there. " if there is not None else ". ")
+                + f"{before}. Make room, or mend what is wrong with the folder, and run the same "
+                "command, which goes on from there."
+            ) from error
 
     def restore(self, step: int, *, variables: PyTree, optimizer: PyTree) -> tuple[PyTree, PyTree]:
         """Reads what training needs to go on.
@@ -107,7 +163,16 @@ class Checkpoints:
         return found["variables"], found["optimizer"]
 
     def restore_variables(self, step: int, placement: jax.sharding.Sharding) -> PyTree:
-        """Reads ``params`` and ``batch_stats`` alone, each leaf placed alike."""
+        """Reads ``params`` and ``batch_stats`` alone, each leaf placed alike.
+
+        Raises:
+          ValueError: a file is not as it was written.
+        """
+        if wrong := integrity.damage(self.directory / str(step), "variables"):
+            raise ValueError(
+                f"checkpoint {self.directory / str(step)} is damaged: {wrong}. Take the other one "
+                f"of --checkpoint {', '.join(WHICH)}, or restore it from a copy."
+            )
         metadata = self._manager.item_metadata(step)["variables"]
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement), metadata
@@ -155,8 +220,22 @@ class Checkpoints:
         return step
 
     def wait(self) -> None:
-        """Returns when everything begun is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything begun is on disk.
+
+        Raises:
+          SaveFailedError: it could not be written.
+        """
+        with self._explained():
+            self._manager.wait_until_finished()
+
+    def check(self) -> None:
+        """Looks whether a save that has ended failed; waits for none.
+
+        Raises:
+          SaveFailedError: it did.
+        """
+        if not self._manager.is_saving_in_progress():
+            self.wait()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -167,7 +246,14 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._manager.close()
+        try:
+            self.wait()
+        except SaveFailedError as failed:
+            if error is None:
+                raise
+            logging.error("%s", failed)
+        finally:
+            self._manager.close()
 
 
 def _score(metrics: dict[str, float]) -> float:

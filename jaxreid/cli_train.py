@@ -26,7 +26,7 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from jaxreid import train
+    from jaxreid import exit_codes, train
 
     if arguments.sweep:
         return _sweep(arguments)
@@ -35,6 +35,9 @@ def _train(arguments: argparse.Namespace) -> int:
     done = train.train(config, arguments.workdir)
     if speaks:
         _tell(done, arguments.workdir)
+    if done.get("stopped"):
+        by_hand = done["cause"] == "SIGINT"
+        return exit_codes.INTERRUPTED if by_hand else exit_codes.STOPPED
     return 0
 
 
@@ -76,6 +79,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def _tell(done: dict, workdir: str) -> None:
+    if done.get("stopped"):
+        what = "before its first step" if done["step"] is None else f"and saved at {done['step']}"
+        print(f"The run in {workdir} was stopped by {done['cause']} {what}.")
+        print("The same command goes on from there.")
+        return
     state = "was finished already" if done["finished"] else "is finished"
     print(f"The run in {workdir} {state}: {done['step']} steps.")
     if done["best_step"] is None:

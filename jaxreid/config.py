@@ -28,6 +28,8 @@ FREE_FIELDS = (
     "eval.seed",
     "log_every_steps",
     "checkpoint_every_steps",
+    "checkpoint_every_minutes",
+    "max_to_keep",
     "mesh.model",
 )
 
@@ -39,12 +41,14 @@ _LATER_FIELDS = {
     "augment.turn_words": False,
     "batch_per_device": None,
     "batch_rule": "sqrt",
+    "checkpoint_every_minutes": 0,
     "data.resize": "area",
     "data.sampling": "pairs",
     "data.test_name": "",
     "data.word_vectors": "",
     "eval.draws": 10,
     "eval.seed": 0,
+    "max_to_keep": 1,
     "pretrained": "",
     "pretrained_sha256": "",
 }
@@ -56,6 +60,8 @@ _AT_LEAST = {
     "batch_size": 1,
     "log_every_steps": 1,
     "checkpoint_every_steps": 0,
+    "checkpoint_every_minutes": 0,
+    "max_to_keep": 1,
     "data.max_tokens": 1,
     "data.min_count": 1,
     "data.captions_per_pair": 1,

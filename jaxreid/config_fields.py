@@ -18,6 +18,8 @@ def run() -> ConfigDict:
     config.dtype = "float32"  # or "bfloat16"; parameters, statistics and losses stay float32
     config.log_every_steps = 50
     config.checkpoint_every_steps = 0  # besides the end of each epoch; 0: not
+    config.checkpoint_every_minutes = 10  # besides both, at the next report; 0: not
+    config.max_to_keep = 1  # of the last checkpoints; the best by validation is kept besides
     # Folder of a run to start from, also at gs://...: words and identities matched by name.
     config.init_from = ""
     config.pretrained = ""  # ImageNet weights of the image backbone: path, hf://..., gs://...

@@ -14,3 +14,9 @@ STOPPED = 75
 
 EX_TEMPFAIL of sysexits.h.
 """
+
+INTERRUPTED = 130
+"""Told to stop by Ctrl-C, and everything is saved; whoever typed it wants no restart.
+
+128 and the signal's number, as shells report it.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -91,6 +91,7 @@ def run_steps(
     *,
     every: int,
     report: Callable[[int, list[Scalars]], None],
+    halts: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Runs the steps from one on, one for each program; only reports wait for the devices.
 
@@ -102,16 +103,32 @@ def run_steps(
       every: a report is due where the number of finished steps is a multiple of this.
       report: called with the number of finished steps and the scalars since the last report, also
         after the last step.
+      halts: asked before each step is started, with its number; True ends the loop there.
+
+    Returns:
+      The state after the last step that was started.
     """
     stop = start + len(programs)
     batches = (batch for batch, _ in feed.batches(start, stop))
-    work = zip(programs, batches, strict=True)
+    work = _until(halts, start, zip(programs, batches, strict=True))
     while start < stop:
         until = min(stop, (start // every + 1) * every)
         state, window = dispatch(state, feed.resident, itertools.islice(work, until - start))
-        report(until, window)
-        start = until
+        start += len(window)
+        if window:
+            report(start, window)
+        if start < until:
+            break
     return state
+
+
+def _until(
+    halts: Callable[[int], bool], start: int, work: Iterable[tuple[Program, Batch]]
+) -> Iterator[tuple[Program, Batch]]:
+    for step, item in enumerate(work, start):
+        if halts(step):
+            return
+        yield item
 
 
 def mean_scalars(

@@ -144,7 +144,8 @@ def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
             listed = "\n  ".join(changed)
             raise ValueError(
                 f"--workdir {str(workdir)!r} holds a run with another config:\n  {listed}\nGo on "
-                "with the config it was started with, or name another folder for a new run."
+                "with the config it was started with, or name another folder for a new run. Only "
+                f"these fields may change when a run goes on: {', '.join(config_lib.FREE_FIELDS)}."
             )
     config_lib.save(config, folder)
 

@@ -5,6 +5,7 @@ Nothing here knows which network it trains: a module and an objective are named 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -27,12 +28,18 @@ from jaxreid import (
     evaluate,
     freezing,
     hosts,
+    integrity,
+    lock,
     loop,
     memory,
     optimizers,
+    paths,
+    preemption,
     pretrained,
     registry,
+    room,
     runs,
+    saving,
     sharding,
     transfer,
 )
@@ -184,20 +191,39 @@ def _templates(config: ConfigDict, lengths: np.ndarray, mesh: Mesh) -> tuple[Row
 def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """Trains a run, or goes on with one where it stopped.
 
+    Told to stop (SIGTERM, Ctrl-C, a maintenance notice), it finishes the steps that are under way
+    and a validation that is due, saves, and returns; see `saving.Halts`.
+
     Args:
       config: of the run.
       workdir: its folder; all that evaluation and search need ends up there.
 
     Returns:
-      ``step`` and ``best_step``; ``finished`` is True where there was nothing left to do.
+      ``step`` and ``best_step``; ``finished`` is True where there was nothing left to do. Where it
+      was told to stop, ``stopped`` is True and ``cause`` says by what.
 
     Raises:
-      ValueError: the config, the data or the folder is not as it must be.
+      ValueError: the config, the data or the folder is not as it must be, or another process trains
+        there.
+      OSError: nothing more can be written.
       TrainingDivergedError: the loss or a gradient is not finite.
     """
     config = runs.with_batch(config, workdir)
+    with contextlib.ExitStack() as stack, room.explained(workdir):
+        stopper = stack.enter_context(preemption.Stopper())
+        hosts.by_first(lambda: stack.enter_context(lock.held(workdir)))
+        try:
+            return _train(config, workdir, stopper)
+        except preemption.StoppedBeforeTraining:
+            return _stopped(stopper, None, None)
+
+
+def _train(
+    config: ConfigDict, workdir: str | os.PathLike[str], stopper: preemption.Stopper
+) -> dict[str, Any]:
     _prepare(config, workdir)
-    with checkpoint.Checkpoints(workdir, create=True) as checkpoints:
+    keep = config.get("max_to_keep", 1)
+    with checkpoint.Checkpoints(workdir, create=True, keep=keep) as checkpoints:
         start = checkpoints.last
         if start is not None and checkpoints.meta(start)["finished"]:
             logging.info("the run in %s is finished (step %d)", workdir, start)
@@ -214,12 +240,18 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
                 "is not validated, and its last checkpoint counts as its best"
             )
         logbook = Logbook(workdir, step=start or 0) if hosts.is_first() else NoLogbook()
+        halts = saving.Halts(checkpoints, config.get("checkpoint_every_minutes", 0), stopper)
+        stopper.begin()
         try:
             for stage in trainer.stages[stage_index:]:
-                state = _run_stage(trainer, stage, state, checkpoints, logbook)
+                state = _run_stage(trainer, stage, state, checkpoints, logbook, halts)
+                if halts.stopped:
+                    break
         finally:
             logbook.close()
         checkpoints.wait()
+        if halts.stopped:
+            return _stopped(stopper, int(state.step), checkpoints.best)
         return {"finished": False, "step": int(state.step), "best_step": checkpoints.best}
 
 
@@ -228,12 +260,18 @@ def _prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     hosts.by_first(functools.partial(runs.prepare_folder, config, workdir))
     if hosts.are_several():
         hosts.together(functools.partial(runs.check_shared, config, workdir))
+    hosts.by_first(lambda: integrity.mend(paths.as_path(workdir) / checkpoint.FOLDER))
 
 
 def _load_data(config: ConfigDict, workdir: str | os.PathLike[str]) -> runs.RunData:
     """Loads the data; on a disk that the hosts share, one of them builds what is missing."""
     hosts.by_first(functools.partial(runs.finish_data, config))
     return hosts.together(functools.partial(runs.load_run_data, config, workdir))
+
+
+def _stopped(stopper: preemption.Stopper, step: int | None, best: int | None) -> dict[str, Any]:
+    found = {"finished": False, "stopped": True, "cause": stopper.cause}
+    return {**found, "step": step, "best_step": best}
 
 
 def _first_state(
@@ -270,6 +308,7 @@ def _run_stage(
     state: TrainState,
     checkpoints: checkpoint.Checkpoints,
     logbook: Logbook | NoLogbook,
+    halts: saving.Halts,
 ) -> TrainState:
     step, per_epoch = int(state.step), trainer.steps_per_epoch
     if step == stage.stop:
@@ -288,15 +327,9 @@ def _run_stage(
         means = loop.mean_scalars(window, done, checkpoints)
         means["learning_rate"] = float(schedule(done - 1 - stage.first))
         progress.report(done, means, logbook)
+        halts.reported()
 
-    for stop in stage.saves(step, per_epoch, trainer.config.checkpoint_every_steps):
-        planned = loop.plan(programs, trainer.templates, trainer.feed, state, step, stop)
-        progress.pause(step)
-        every = trainer.config.log_every_steps
-        state = loop.run_steps(planned, trainer.feed, state, step, every=every, report=report)
-        step, score = stop, None
-        if stage.is_validated(step, per_epoch) and _searches(trainer):
-            score = _validate(trainer, state, logbook, step)
+    def save(score: float | None) -> None:
         meta = {
             "stage": stage.index,
             "epoch": (step - stage.first) / per_epoch,
@@ -304,6 +337,25 @@ def _run_stage(
         }
         logbook.flush()
         checkpoints.save(step, **split_state(state), meta=meta, score=score)
+        halts.saved()
+
+    for stop in stage.saves(step, per_epoch, trainer.config.checkpoint_every_steps):
+        while step < stop:
+            planned = loop.plan(programs, trainer.templates, trainer.feed, state, step, stop)
+            progress.pause(step)
+            before, every = step, trainer.config.log_every_steps
+            state = loop.run_steps(
+                planned, trainer.feed, state, step, every=every, report=report, halts=halts
+            )
+            step = int(state.step)
+            if before < step < stop:
+                save(None)
+            if step < stop and halts.stopped:
+                return state
+        score = None
+        if stage.is_validated(step, per_epoch) and _searches(trainer):
+            score = _validate(trainer, state, logbook, step)
+        save(score)
         progress.pause(step)
     return state
 

@@ -1,0 +1,183 @@
+"""Whether a checkpoint is whole: checksums written with it, and what happens to one that is not.
+
+Orbax notices a file that is missing or cut short, but not a bit that turned: arrays lie in files
+without checksums, and a flipped bit comes back as another weight. So each checkpoint carries the
+size and CRC-32 of its files, written before the rename that makes it appear.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from absl import logging
+from etils import epath
+
+MANIFEST = "checksums.json"
+UNFINISHED = ".orbax-checkpoint-tmp"
+SET_ASIDE = "damaged-"
+
+# Written by Orbax after the checksums, and not read: their absence means nothing on local disks.
+_AFTERWARDS = ("commit_success.txt",)
+_NEEDED = tuple(f"{item}/{name}" for item in ("variables", "optimizer") for name in (
+    "_METADATA", "manifest.ocdbt")) + ("meta/metadata",)  # fmt: skip
+_CHUNK = 1 << 24
+_SMALL = 1 << 16
+
+
+def seal(folder: str | os.PathLike[str]) -> None:
+    """Writes size and CRC-32 of every file of a checkpoint into it.
+
+    A bucket is asked for sizes alone: its own checksums guard what is sent to it and fetched.
+
+    Args:
+      folder: of the checkpoint, before it gets its final name.
+    """
+    folder = epath.Path(folder)
+    found = {name: _describe(path) for name, path in _files(folder)}
+    (folder / MANIFEST).write_text(json.dumps(found, indent=0, sort_keys=True))
+
+
+def damage(folder: str | os.PathLike[str], item: str = "", *, quick: bool = False) -> str:
+    """Says what is wrong with a checkpoint.
+
+    Args:
+      folder: of the checkpoint.
+      item: ``variables``, ``optimizer`` or ``meta``; empty for all of it.
+      quick: sizes, and the contents of small files only.
+
+    Returns:
+      The first file that is not as it was written, and how it differs; empty where all are. Of a
+      checkpoint without checksums, written by an older version, only the files that it needs are
+      looked for.
+    """
+    folder = epath.Path(folder)
+    try:
+        expected = _manifest(folder)
+    except (ValueError, OSError) as error:
+        return f"{MANIFEST} cannot be read ({error})"
+    if expected is None:
+        return _damage_without_checksums(folder, item)
+    for name, (size, checksum) in expected.items():
+        if item and not name.startswith(f"{item}/"):
+            continue
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        if (length := path.stat().length) != size:
+            return f"{name} has {length} bytes instead of {size}"
+        if checksum and (size <= _SMALL or not quick) and _checksum(path) != checksum:
+            return f"{name} has changed since it was written"
+    return ""
+
+
+def mend(directory: str | os.PathLike[str]) -> None:
+    """Readies the checkpoints of a run for going on; for one process, before any opens them.
+
+    What killed saves and deletions left behind is removed. A damaged last checkpoint is set aside
+    under another name, with a warning, so that the run goes on from the one before and can save
+    this step again.
+
+    Args:
+      directory: of the checkpoints; may be missing.
+
+    Raises:
+      ValueError: there are checkpoints, and none is whole.
+    """
+    directory = epath.Path(directory)
+    if not directory.is_dir():
+        return
+    _remove_unfinished(directory)
+    whole = None
+    for step in _steps(directory):
+        folder = directory / str(step)
+        wrong = damage(folder, quick=whole is not None)
+        if not wrong:
+            whole = step if whole is None else whole
+        elif whole is not None and wrong.endswith("missing"):
+            logging.info("removing %s, whose deletion was cut short", folder)
+            folder.rmtree()
+        else:
+            _set_aside(folder, wrong)
+    aside = sorted(path.name for path in directory.glob(f"{SET_ASIDE}*"))
+    if whole is None and aside:
+        raise ValueError(
+            f"no checkpoint in {str(directory)!r} is whole: {', '.join(aside)} were set aside. Put "
+            "one back from a copy, named by its step alone; or, to train from the start, delete "
+            "them and run the same command."
+        )
+
+
+def _steps(directory: epath.Path) -> list[int]:
+    """Steps that have a checkpoint, newest first."""
+    names = (path.name for path in directory.iterdir() if path.is_dir())
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+def _remove_unfinished(directory: epath.Path) -> None:
+    for path in directory.glob(f"*{UNFINISHED}*"):
+        logging.info("removing %s, a save that was cut short", path)
+        path.rmtree()
+
+
+def _set_aside(folder: epath.Path, wrong: str) -> None:
+    place, count = folder.parent / f"{SET_ASIDE}{folder.name}", 1
+    while place.exists():
+        count += 1
+        place = folder.parent / f"{SET_ASIDE}{folder.name}-{count}"
+    folder.rename(place)
+    logging.warning(
+        "checkpoint %s is damaged: %s. It is kept as %s, which you may delete; the run goes on "
+        "from the one before, if there is one.",
+        folder,
+        wrong,
+        place.name,
+    )
+
+
+def _files(folder: epath.Path) -> Iterator[tuple[str, epath.Path]]:
+    """Files inside the items of a checkpoint, by their name in it."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            for name, inner in _files(path):
+                yield f"{path.name}/{name}", inner
+        elif path.name not in (*_AFTERWARDS, MANIFEST, "_CHECKPOINT_METADATA"):
+            yield path.name, path
+
+
+def _describe(path: epath.Path) -> tuple[int, int]:
+    """Size, and checksum or 0 where none is taken."""
+    remote = "://" in os.fspath(path)
+    return path.stat().length, 0 if remote else _checksum(path)
+
+
+def _checksum(path: epath.Path) -> int:
+    """CRC-32; 0 stands for none, so a sum of 0 counts as 1."""
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value or 1
+
+
+def _manifest(folder: epath.Path) -> dict[str, tuple[int, int]] | None:
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text())
+    return {name: (int(size), int(checksum)) for name, (size, checksum) in content.items()}
+
+
+def _damage_without_checksums(folder: epath.Path, item: str) -> str:
+    for name in _NEEDED:
+        if name.startswith(item) and not (folder / name).exists():
+            return f"{name} is missing"
+    meta = folder / "meta" / "metadata"
+    try:
+        json.loads(meta.read_text() if not item else "{}")
+    except ValueError as error:
+        return f"meta/metadata is no JSON ({error})"
+    return ""

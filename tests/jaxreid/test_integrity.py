@@ -1,0 +1,149 @@
+"""Damaged checkpoints, and what kills leave behind."""
+
+import json
+import logging
+import shutil
+
+import pytest
+
+from jaxreid import integrity, sharding
+from jaxreid.checkpoint import Checkpoints
+from tests.jaxreid.test_checkpoint import kept, save
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A run with checkpoints 1 (the best), 2 and 3."""
+    workdir = tmp_path_factory.mktemp("run")
+    with Checkpoints(workdir, create=True, keep=2) as checkpoints:
+        for step, score in {1: 60.0, 2: None, 3: 40.0}.items():
+            save(checkpoints, step, score)
+    return workdir
+
+
+@pytest.fixture
+def folder(written, tmp_path):
+    """Its checkpoints, to be damaged."""
+    return shutil.copytree(written / "checkpoints", tmp_path / "checkpoints")
+
+
+def data_file(folder, item="variables"):
+    """The largest file of an item: arrays."""
+    files = [p for p in (folder / item).rglob("*") if p.is_file() and p.suffix != ".txt"]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def delete(path):
+    path.unlink()
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_the_last_ones_and_the_best_are_kept(written):
+    assert kept(written) == [1, 2, 3]
+
+
+def test_whole_checkpoints_are_left_alone(folder, caplog):
+    integrity.mend(folder)
+    assert kept(folder.parent) == [1, 2, 3]
+    assert warnings(caplog) == []
+    manifest = json.loads((folder / "3" / integrity.MANIFEST).read_text())
+    items = {name.split("/")[0] for name in manifest}
+    assert items == {"variables", "optimizer", "meta", "metrics"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [(flip, "has changed"), (cut, "bytes instead of"), (delete, "is missing")],
+)
+@pytest.mark.parametrize("item", ["variables", "optimizer", "meta", "metrics"])
+def test_a_damaged_last_checkpoint_is_set_aside_for_the_one_before(
+    folder, caplog, harm, words, item
+):
+    broken = data_file(folder / "3", item)
+    harm(broken)
+    integrity.mend(folder)
+    assert kept(folder.parent) == [1, 2]
+    assert (folder / "damaged-3").is_dir()
+    (warning,) = warnings(caplog)
+    assert f"{folder / '3'} is damaged: {broken.relative_to(folder / '3')}" in warning
+    assert words in warning
+    with Checkpoints(folder.parent, create=True) as checkpoints:
+        assert (checkpoints.last, checkpoints.best) == (2, 1)
+        save(checkpoints, 3)
+        checkpoints.wait()
+        assert checkpoints.last == 3
+    assert not integrity.damage(folder / "3")
+
+
+def test_set_aside_twice(folder):
+    flip(data_file(folder / "3"))
+    shutil.copytree(folder / "3", folder / "damaged-3")
+    integrity.mend(folder)
+    assert (folder / "damaged-3-2").is_dir()
+
+
+def test_none_is_whole(folder):
+    for step in "123":
+        flip(data_file(folder / step))
+    for _ in range(2):  # the second time there are but those set aside
+        with pytest.raises(ValueError, match=r"no checkpoint in .* is whole: damaged-1, .*-3"):
+            integrity.mend(folder)
+    shutil.rmtree(folder / "damaged-1")
+    shutil.rmtree(folder / "damaged-2")
+    shutil.rmtree(folder / "damaged-3")
+    integrity.mend(folder)
+
+
+def test_what_kills_leave_is_removed_and_named(folder, caplog):
+    caplog.set_level(logging.INFO, "absl")
+    torn = folder / "4.orbax-checkpoint-tmp" / "variables.orbax-checkpoint-tmp"
+    torn.mkdir(parents=True)
+    data_file(folder / "2").unlink()  # its deletion had begun when the kill came
+    integrity.mend(folder)
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["1", "3"]
+    told = [record.getMessage() for record in caplog.records]
+    assert f"removing {folder / '4.orbax-checkpoint-tmp'}, a save that was cut short" in told
+    assert f"removing {folder / '2'}, whose deletion was cut short" in told
+
+
+def test_a_manifest_that_is_broken(folder):
+    (folder / "3" / integrity.MANIFEST).write_text("{")
+    assert "checksums.json cannot be read" in integrity.damage(folder / "3")
+
+
+def test_checkpoints_of_older_versions_have_no_checksums(folder):
+    (folder / "3" / integrity.MANIFEST).unlink()
+    assert not integrity.damage(folder / "3")
+    (folder / "3" / "optimizer" / "manifest.ocdbt").unlink()
+    assert integrity.damage(folder / "3") == "optimizer/manifest.ocdbt is missing"
+    assert not integrity.damage(folder / "3", "variables")
+    (folder / "2" / integrity.MANIFEST).unlink()
+    (folder / "2" / "meta" / "metadata").write_text('{"stage')
+    assert "meta/metadata is no JSON" in integrity.damage(folder / "2")
+
+
+def test_search_does_not_read_damaged_weights(folder):
+    flip(data_file(folder / "1"))
+    with (
+        Checkpoints(folder.parent) as checkpoints,
+        pytest.raises(ValueError, match=r"checkpoints/1 is damaged: variables/.* has changed"),
+    ):
+        checkpoints.restore_variables(1, sharding.replicated(sharding.make_mesh(1)))
+
+
+def test_no_checkpoints_yet(tmp_path):
+    integrity.mend(tmp_path / "checkpoints")
+    assert not list(tmp_path.iterdir())
