@@ -168,17 +168,25 @@ class Checkpoints:
         Raises:
           ValueError: a file is not as it was written.
         """
-        if wrong := integrity.damage(self.directory / str(step), "variables"):
+        return self.restore_item(step, "variables", placement)
+
+    def restore_item(self, step: int, item: str, placement: jax.sharding.Sharding) -> PyTree:
+        """Reads ``variables`` or ``optimizer``, as it was saved, each leaf placed alike.
+
+        Raises:
+          ValueError: a file is not as it was written.
+        """
+        if wrong := integrity.damage(self.directory / str(step), item):
             raise ValueError(
                 f"checkpoint {self.directory / str(step)} is damaged: {wrong}. Take the other one "
                 f"of --checkpoint {', '.join(WHICH)}, or restore it from a copy."
             )
-        metadata = self._manager.item_metadata(step)["variables"]
+        metadata = self._manager.item_metadata(step)[item]
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement), metadata
         )
-        items = ocp.args.Composite(variables=ocp.args.StandardRestore(like))
-        return self._manager.restore(step, args=items)["variables"]
+        items = ocp.args.Composite(**{item: ocp.args.StandardRestore(like)})
+        return self._manager.restore(step, args=items)[item]
 
     def meta(self, step: int) -> dict[str, Any]:
         """Reads what was saved beside the state."""

@@ -85,6 +85,12 @@ def _add_of_networks(add: _Add) -> None:
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
     sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
 
+    sub = bench(
+        "survive", _bench_survive, "a small run killed again and again, beside one left alone"
+    )
+    sub.add_argument("--kills", type=int, default=20, help="how many; every fourth is a SIGTERM")
+    sub.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+
 
 def _add_of_data(add: _Add) -> None:
     """Parsers of the benches that take none."""
@@ -176,6 +182,14 @@ def _bench_embed(arguments: argparse.Namespace) -> None:
     names = ("images", "captions", "repeats", "vocab_size", "against")
     options = {name: getattr(arguments, name) for name in names}
     _show(bench.bench_embed(config, **options), arguments.json)
+
+
+def _bench_survive(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    config = cli_config.load(arguments.config, arguments.overrides)
+    measured = bench.bench_survive(config, kills=arguments.kills, seed=arguments.seed)
+    _show(measured, arguments.json)
 
 
 def _bench_eval(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from jaxreid.bench.input import bench_input
 from jaxreid.bench.measure import Measured
 from jaxreid.bench.profile import bench_profile
 from jaxreid.bench.scaling import bench_scaling
+from jaxreid.bench.survive import bench_survive
 from jaxreid.bench.tpu import bench_tpu
 from jaxreid.bench.train import bench_train
 
@@ -21,6 +22,7 @@ __all__ = [
     "bench_input",
     "bench_profile",
     "bench_scaling",
+    "bench_survive",
     "bench_tpu",
     "bench_train",
 ]
