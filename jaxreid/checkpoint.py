@@ -254,14 +254,17 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self.wait()
-        except SaveFailedError as failed:
-            if error is None:
-                raise
-            logging.error("%s", failed)
-        finally:
-            self._manager.close()
+        for end in (self._manager.wait_until_finished, self._manager.close):
+            try:
+                with self._explained():
+                    end()
+            except SaveFailedError as failed:
+                if error is None:
+                    error = failed
+                else:  # what it follows from, as a rule
+                    logging.error("%s", failed)
+        if isinstance(error, SaveFailedError) and kind is None:
+            raise error
 
 
 def _score(metrics: dict[str, float]) -> float:

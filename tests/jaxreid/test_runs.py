@@ -58,8 +58,11 @@ def test_a_run_with_another_config_is_not_overwritten(settings, tmp_path, trace)
         begin(tmp_path)
     else:
         (tmp_path / "checkpoints" / "12").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"run with another config:\n  data.min_count: 2 -> 3\n"):
+    with pytest.raises(
+        ValueError, match=r"run with another config:\n  data.min_count: 2 -> 3\n"
+    ) as caught:
         runs.prepare_folder(settings(min_count=3), tmp_path)
+    assert f"may change when a run goes on: {', '.join(config.FREE_FIELDS)}." in str(caught.value)
     assert config.load(tmp_path).data.min_count == 2
 
 
