@@ -36,9 +36,9 @@ def seal(folder: str | os.PathLike[str]) -> None:
     Args:
       folder: of the checkpoint, before it gets its final name.
     """
-    folder = epath.Path(folder)
-    found = {name: _describe(path) for name, path in _files(folder)}
-    (folder / MANIFEST).write_text(json.dumps(found, indent=0, sort_keys=True))
+    place = epath.Path(folder)
+    found = {name: _describe(path) for name, path in _files(place)}
+    (place / MANIFEST).write_text(json.dumps(found, indent=0, sort_keys=True))
 
 
 def damage(folder: str | os.PathLike[str], item: str = "", *, quick: bool = False) -> str:
@@ -54,17 +54,17 @@ def damage(folder: str | os.PathLike[str], item: str = "", *, quick: bool = Fals
       checkpoint without checksums, written by an older version, only the files that it needs are
       looked for.
     """
-    folder = epath.Path(folder)
+    place = epath.Path(folder)
     try:
-        expected = _manifest(folder)
+        expected = _manifest(place)
     except (ValueError, OSError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     if expected is None:
-        return _damage_without_checksums(folder, item)
+        return _damage_without_checksums(place, item)
     for name, (size, checksum) in expected.items():
         if item and not name.startswith(f"{item}/"):
             continue
-        path = folder / name
+        path = place / name
         if not path.exists():
             return f"{name} is missing"
         if (length := path.stat().length) != size:
@@ -87,13 +87,13 @@ def mend(directory: str | os.PathLike[str]) -> None:
     Raises:
       ValueError: there are checkpoints, and none is whole.
     """
-    directory = epath.Path(directory)
-    if not directory.is_dir():
+    place = epath.Path(directory)
+    if not place.is_dir():
         return
-    _remove_unfinished(directory)
+    _remove_unfinished(place)
     whole = None
-    for step in _steps(directory):
-        folder = directory / str(step)
+    for step in _steps(place):
+        folder = place / str(step)
         wrong = damage(folder, quick=whole is not None)
         if not wrong:
             whole = step if whole is None else whole
@@ -102,10 +102,10 @@ def mend(directory: str | os.PathLike[str]) -> None:
             folder.rmtree()
         else:
             _set_aside(folder, wrong)
-    aside = sorted(path.name for path in directory.glob(f"{SET_ASIDE}*"))
+    aside = sorted(path.name for path in place.glob(f"{SET_ASIDE}*"))
     if whole is None and aside:
         raise ValueError(
-            f"no checkpoint in {str(directory)!r} is whole: {', '.join(aside)} were set aside. Put "
+            f"no checkpoint in {str(place)!r} is whole: {', '.join(aside)} were set aside. Put "
             "one back from a copy, named by its step alone; or, to train from the start, delete "
             "them and run the same command."
         )

@@ -180,7 +180,8 @@ class _Watched:
 
     def __init__(self, process: subprocess.Popen[bytes], workdir: pathlib.Path) -> None:
         self.process, self._workdir = process, workdir
-        self._began, self._seconds = time.perf_counter(), None
+        self._began = time.perf_counter()
+        self._seconds: float | None = None
         self._first = _last_saved(workdir)
         self._old_file = self._file()
 
