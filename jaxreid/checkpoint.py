@@ -35,9 +35,9 @@ class Checkpoints:
     """The folder ``checkpoints`` of a run.
 
     A checkpoint appears by one rename, in a bucket by one object, after its last byte and its
-    checksums; one that a kill cut short is never seen as such. Kept are the last ones and the best one of those that carry a
-    score. A save that fails, in the background or not, is told by the next `check`, `save` or
-    `wait`.
+    checksums; one that a kill cut short is never seen as such. Kept are the last ones and the best
+    one of those that carry a score. A save that fails, in the background or not, is told by the
+    next `check`, `save` or `wait`.
 
     Args:
       workdir: the run's folder.

@@ -211,8 +211,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
     config = runs.with_batch(config, workdir)
     with contextlib.ExitStack() as stack, room.explained(workdir):
         stopper = stack.enter_context(preemption.Stopper())
-        hosts.by_first(lambda: stack.enter_context(lock.held(workdir)))
         try:
+            hosts.by_first(lambda: stack.enter_context(lock.held(workdir)))
             return _train(config, workdir, stopper)
         except preemption.StoppedBeforeTraining:
             return _stopped(stopper, None, None)
