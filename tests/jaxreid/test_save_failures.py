@@ -127,6 +127,6 @@ def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(pathlib.Path, "touch", refuse)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", refuse)
     _refused(tmp_path)
     assert not (tmp_path / config_lib.FILE_NAME).exists()
