@@ -155,6 +155,25 @@ def test_two_processes_go_on_with_what_one_has_begun(config, alone, tmp_path):
     _assert_same_run(folder, alone)
 
 
+@pytest.mark.parametrize("told", [0, 1], ids=["the first", "the second"])
+def test_told_to_stop_all_save_at_the_same_step(told, config, alone, tmp_path):
+    folder = tmp_path / "run"
+    run = processes.train(folder, config, processes=2, devices=2)
+    _wait_for(folder / "checkpoints" / str(SAVED), run)
+    run.processes[told].terminate()
+    codes, outputs = run.wait(120)
+    assert codes == [exit_codes.STOPPED] * 2, outputs
+    assert "was stopped by" in outputs[0]
+    assert "was stopped by" not in outputs[1]
+    with checkpoint.Checkpoints(folder) as checkpoints:
+        stopped_at = checkpoints.last
+    assert SAVED <= stopped_at < STEPS, "it was told too late to tell"
+    codes, outputs = processes.train(folder, config).wait()
+    assert codes == [0], outputs
+    assert f"going on at step {stopped_at} of {STEPS}" in outputs[0]
+    _assert_same_run(folder, alone)
+
+
 def test_two_processes_evaluate_as_one_does(alone, tmp_path):
     scores = {}
     for count in (1, 2):
