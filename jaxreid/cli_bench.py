@@ -48,6 +48,7 @@ def _add_of_networks(add: _Add) -> None:
     sub = bench("train", _bench_train, "the training step of a preset, on made-up data")
     sub.add_argument("--batch_size", type=int, help="pairs a step; the config's by default")
     sub.add_argument("--steps", type=int, default=0, help="timed steps; 0: as suits the device")
+    sub.add_argument("--images", type=int, default=256, help="of the training split")
     sub.add_argument("--num_ids", type=int, default=11003, help="training identities")
     sub.add_argument("--vocab_size", type=int, default=5000, help="rows of the word table")
     sub.add_argument("--against", default="", choices=["torch"], help=_AGAINST_HELP)
@@ -123,7 +124,7 @@ def _bench_train(arguments: argparse.Namespace) -> None:
     config = cli_config.load(arguments.config, arguments.overrides)
     if arguments.batch_size is not None:
         config.batch_size = arguments.batch_size
-    names = ("steps", "num_ids", "vocab_size", "against")
+    names = ("steps", "images", "num_ids", "vocab_size", "against")
     options = {name: getattr(arguments, name) for name in names}
     _show(bench.bench_train(config, **options), arguments.json)
 

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from jaxreid import flops, step, train
 from jaxreid.bench import beside, handover, made_up, measure, programs, roofline
 
-_NUM_IMAGES = 256
 # An accelerator works while the host prepares the next steps: only stretches of them can be timed.
 _STRETCH = 10
 _STEPS_ON_CPU, _STEPS = 5, 100
@@ -25,6 +24,7 @@ def bench_train(
     config: ConfigDict,
     *,
     steps: int = 0,
+    images: int = 256,
     num_ids: int = 11003,
     vocab_size: int = 5000,
     against: str = "",
@@ -36,6 +36,8 @@ def bench_train(
     Args:
       config: of a run; no dataset is read.
       steps: that are timed, after warming up; 0 for 5 on CPU and 100 on accelerators.
+      images: of the training split, with two captions each; few make a step neither cheaper nor
+        dearer than many, which is to be seen here.
       num_ids: identities of the training split.
       vocab_size: rows of the word table.
       against: "torch" measures PyTorch's step, too, in turn with ours on the same batches.
@@ -49,15 +51,16 @@ def bench_train(
       ChildProcessError: the other side ended early.
     """
     beside.check(against)
+    measure.check_from_one({"images": images})
     on_cpu = jax.default_backend() == "cpu"
     steps = steps or (_STEPS_ON_CPU if on_cpu else _STEPS)
     if steps < 1:
         raise ValueError(f"--steps is {steps}; it takes 1 or more, or 0 for what suits the device.")
     where = measure.environment()
-    sizes = {"num_ids": num_ids, "vocab_size": vocab_size}
+    sizes = {"num_images": images, "num_ids": num_ids, "vocab_size": vocab_size}
     time_it = _time_beside if against else _time_alone
     with measure.HostMemory(beside.SAMPLE_SECONDS if against else 0.01) as memory:
-        data = made_up.run_data(config, num_images=_NUM_IMAGES, **sizes)
+        data = made_up.run_data(config, **sizes)
         ours = programs.make_running(train.make_trainer(config, data))
         seconds, compared = time_it(ours, steps, 1 if on_cpu else _STRETCH)
     numbers = {
@@ -181,6 +184,7 @@ def _rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("stage", _which_stage(numbers["stage"], numbers["stages"])),
         ("parameters", f"{numbers['parameters']:,}"),
+        ("images of the training split", f"{numbers['num_images']:,}"),
         ("pairs/s", f"{numbers['pairs_per_second']:.4g}"),
         ("images/s", f"{numbers['images_per_second']:.4g}"),
         ("seconds a step", str(numbers["seconds_per_step"])),

@@ -118,7 +118,7 @@ def test_settings_reach_the_measurement(trained, monkeypatch, tmp_path, capsys):
     words = ["--config", CONFIG, "--batch_size=24", "--steps=7", "--num_ids=9", "--vocab_size=8"]
     words += ["--config.stages[0].learning_rate=0.5", f"--json={tmp_path / 'train.json'}"]
     assert cli.main(["bench", "train", *words]) == 0
-    sizes = {"steps": 7, "num_ids": 9, "vocab_size": 8, "against": ""}
+    sizes = {"steps": 7, "images": 256, "num_ids": 9, "vocab_size": 8, "against": ""}
     assert asked == {**sizes, "batch_size": 24, "rate": 0.5}
     assert trained.table() in capsys.readouterr().out
     assert json.loads((tmp_path / "train.json").read_text())["num_ids"] == 20
@@ -158,6 +158,7 @@ def test_retrieval_is_measured_beside_the_product(tmp_path, capsys):
         (["eval", "--gallery=3", "--scaling"], "--gallery 3"),
         (["train", "--config", CONFIG, "--steps=-1"], "--steps is -1"),
         (["train", "--config", CONFIG, "--num_ids=0"], "--num_ids is 0"),
+        (["train", "--config", CONFIG, "--images=0"], "--images is 0; it takes 1 or more"),
         (["train", "--config", CONFIG, "--vocab_size=2"], "--vocab_size is 2"),
         (["train", "--config", CONFIG, "--batch_size=3"], "config.batch_size is 3"),
         (["train", "--config", "nowhere.py:cuhk_pedes"], "nowhere.py"),
