@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging as python_logging
+import pathlib
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import flags, logging
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: words after ``jaxreid``; None for those of the process.
 
     Returns:
-      0, or 1 after an error that was explained.
+      0, or one of `exit_codes`.
     """
     arguments, rest = _parser().parse_known_args(argv)
     overrides = cli_config.split(rest)
@@ -42,20 +44,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return arguments.run(arguments) or 0
-    except (ValueError, OSError, train.TrainingDivergedError) as error:
-        if arguments.verbose and not hosts.joined():
-            raise
-        print(f"jaxreid {arguments.command}: error: {error}", file=sys.stderr)
-        return hosts.leave(exit_codes.FAILED)
-    except RuntimeError as error:  # of JAX, in an exchange with the others
-        if not hosts.joined():
-            raise
-        print(
-            f"jaxreid {arguments.command}: another process of this run was lost ({error}). Start "
-            "all of them again with the same command: the run goes on from its last checkpoint.",
-            file=sys.stderr,
-        )
-        return hosts.leave(exit_codes.LOST)
+    except Exception as error:
+        foreseen = isinstance(error, ValueError | OSError | train.TrainingDivergedError)
+        words, code = (str(error), exit_codes.FAILED) if foreseen else _of_jax(error)
+        if arguments.verbose or not words:
+            traceback.print_exc()
+        if words:
+            print(f"jaxreid {arguments.command}: error: {words}", file=sys.stderr)
+        return hosts.leave(code)
+
+
+def _of_jax(error: Exception) -> tuple[str, int]:
+    """Explains an error of JAX: what to say, empty for one that is not known, and the exit code."""
+    from jaxreid import hosts
+
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" in text:
+        return (
+            f"the memory of the devices is used up ({text.splitlines()[0]}). Take a smaller "
+            "config.batch_size, --config.data.feed=host, the variants remat or bfloat16, or more "
+            "devices; `jaxreid plan` tells what fits."
+        ), exit_codes.FAILED
+    if isinstance(error, RuntimeError) and hosts.joined():  # in an exchange with the others
+        return (
+            f"another process of this run was lost ({text}). Start all of them again with the same "
+            "command: the run goes on from its last checkpoint."
+        ), exit_codes.LOST
+    return "", exit_codes.CRASHED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,7 +188,8 @@ def _set_up(*, verbose: bool, cache: bool) -> None:
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
     """Keeps other libraries' progress off the screen."""
-    if any(part in record.pathname for part in ("/jaxreid/", "/tfds_builders/")):
+    here = pathlib.Path(__file__).parent
+    if pathlib.Path(record.pathname).is_relative_to(here) or "/tfds_builders/" in record.pathname:
         return True
     # Orbax warns that a folder opened for reading only cannot be written, and that a checkpoint has
     # no score where it was not validated: that is the point.

@@ -9,6 +9,9 @@ LOST = 69
 EX_UNAVAILABLE of sysexits.h.
 """
 
+CRASHED = 70
+"""An error that nobody foresaw: to start again may help. EX_SOFTWARE of sysexits.h."""
+
 STOPPED = 75
 """Told to stop (SIGTERM, a maintenance notice), and everything is saved: the same command goes on.
 

@@ -247,14 +247,14 @@ def test_a_run_that_was_moved(run, run_folder, tmp_path):
 @pytest.mark.parametrize(
     "words", [["--verbose", "evaluate"], ["evaluate", "--verbose"], ["evaluate"]]
 )
-def test_verbose_before_and_after_the_command(words, tmp_path):
+def test_verbose_before_and_after_the_command(words, tmp_path, capsys):
     arguments = cli._parser().parse_args([*words, "--workdir", str(tmp_path)])
     assert arguments.verbose == ("--verbose" in words)
-    if arguments.verbose:
-        with pytest.raises(ValueError, match="is not a run"):
-            cli.main([*words, "--workdir", str(tmp_path)])
-    else:
-        assert cli.main([*words, "--workdir", str(tmp_path)]) == 1
+    assert cli.main([*words, "--workdir", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "jaxreid evaluate: error: " in said
+    assert "is not a run" in said
+    assert ("Traceback" in said) == arguments.verbose
 
 
 # --- query and gallery, another set to test on ---
