@@ -211,6 +211,7 @@ def _time_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"{1000 * seconds:.3g} ms by {roofline.BOUNDS[bound]}"
         for bound, seconds in line["seconds_by_bound"].items()
     )
+    hours = f"{numbers['hours']:.3g} hours ({duration(3600 * numbers['hours'])})"
     run = f"{numbers['steps']:,} steps"
     if numbers["stages"] > 1:
         run += f" in {numbers['stages']} stages, all counted as those of the last"
@@ -220,8 +221,7 @@ def _time_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("pairs/s", f"{numbers['pairs_per_second']:,.0f} at most, an estimate"),
         (
             "the run",
-            f"{numbers['hours']:.3g} hours at least, an estimate: {run}; validation, saving and "
-            "compiling come on top",
+            f"{hours} at least, an estimate: {run}; validation, saving and compiling come on top",
         ),
     ]
 
