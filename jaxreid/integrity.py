@@ -20,10 +20,15 @@ MANIFEST = "checksums.json"
 UNFINISHED = ".orbax-checkpoint-tmp"
 SET_ASIDE = "damaged-"
 
-# Written by Orbax after the checksums, and not read: their absence means nothing on local disks.
-_AFTERWARDS = ("commit_success.txt",)
-_NEEDED = tuple(f"{item}/{name}" for item in ("variables", "optimizer") for name in (
-    "_METADATA", "manifest.ocdbt")) + ("meta/metadata",)  # fmt: skip
+# Written by Orbax after the checksums.
+_LAST = "commit_success.txt"
+_NEEDED = (
+    "meta/metadata",
+    "optimizer/_METADATA",
+    "optimizer/manifest.ocdbt",
+    "variables/_METADATA",
+    "variables/manifest.ocdbt",
+)
 _CHUNK = 1 << 24
 _SMALL = 1 << 16
 
@@ -118,7 +123,12 @@ def _steps(directory: epath.Path) -> list[int]:
 
 
 def _remove_unfinished(directory: epath.Path) -> None:
-    for path in directory.glob(f"*{UNFINISHED}*"):
+    """A save gets its name by a rename at its end; in a bucket, a file that is written last."""
+    unfinished = list(directory.glob(f"*{UNFINISHED}*"))
+    if "://" in os.fspath(directory):
+        folders = (directory / str(step) for step in _steps(directory))
+        unfinished += [folder for folder in folders if not (folder / _LAST).exists()]
+    for path in unfinished:
         logging.info("removing %s, a save that was cut short", path)
         path.rmtree()
 
@@ -144,7 +154,7 @@ def _files(folder: epath.Path) -> Iterator[tuple[str, epath.Path]]:
         if path.is_dir():
             for name, inner in _files(path):
                 yield f"{path.name}/{name}", inner
-        elif path.name not in (*_AFTERWARDS, MANIFEST, "_CHECKPOINT_METADATA"):
+        elif path.name not in (_LAST, MANIFEST, "_CHECKPOINT_METADATA"):
             yield path.name, path
 
 
