@@ -138,7 +138,7 @@ def _set_aside(folder: epath.Path, wrong: str) -> None:
     while place.exists():
         count += 1
         place = folder.parent / f"{SET_ASIDE}{folder.name}-{count}"
-    folder.rename(place)
+    _move(folder, place)
     logging.warning(
         "checkpoint %s is damaged: %s. It is kept as %s, which you may delete; the run goes on "
         "from the one before, if there is one.",
@@ -146,6 +146,22 @@ def _set_aside(folder: epath.Path, wrong: str) -> None:
         wrong,
         place.name,
     )
+
+
+def _move(folder: epath.Path, place: epath.Path) -> None:
+    if "://" not in os.fspath(folder):
+        folder.rename(place)
+        return
+    _copy(folder, place)  # in a bucket nothing has a name that could be changed
+    folder.rmtree()
+
+
+def _copy(folder: epath.Path, place: epath.Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            _copy(path, place / path.name)
+        else:
+            (place / path.name).write_bytes(path.read_bytes())
 
 
 def _files(folder: epath.Path) -> Iterator[tuple[str, epath.Path]]:

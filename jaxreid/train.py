@@ -341,6 +341,8 @@ def _run_stage(
 
     for stop in stage.saves(step, per_epoch, trainer.config.checkpoint_every_steps):
         while step < stop:
+            if halts(step):  # before minutes are spent on compiling
+                return state
             planned = loop.plan(programs, trainer.templates, trainer.feed, state, step, stop)
             progress.pause(step)
             before, every = step, trainer.config.log_every_steps

@@ -101,6 +101,41 @@ def test_reports_are_due_at_multiples_wherever_it_begins():
     assert whole.reports[0][1] == [loss for _, losses in made.reports for loss in losses]
 
 
+@pytest.mark.parametrize("kind", ["device", "host"])
+def test_told_to_halt_it_starts_no_further_step_and_reports_those_before(kind):
+    made, asked = Loop(kind, devices=1), []
+
+    def halts(step):
+        asked.append(step)
+        return step == 6
+
+    made.state = loop.run_steps(
+        made.plan(0, 9), made.feed, made.state, 0, every=4, report=made.report, halts=halts
+    )
+    assert asked == [0, 1, 2, 3, 4, 5, 6]
+    assert int(made.state["step"]) == 6
+    assert [(step, len(losses)) for step, losses in made.reports] == [(4, 4), (6, 2)]
+    made.run(6, 9)
+    whole = Loop(kind, devices=1)
+    whole.run(0, 9)
+    assert float(made.state["sum"]) == float(whole.state["sum"])
+
+
+def test_halted_between_reports_it_reports_no_empty_window():
+    made = Loop(devices=1)
+    for stop in (0, 4):
+        loop.run_steps(
+            made.plan(0, 9),
+            made.feed,
+            Loop(devices=1).state,
+            0,
+            every=4,
+            report=made.report,
+            halts=lambda step, stop=stop: step == stop,
+        )
+    assert [step for step, _ in made.reports] == [4]
+
+
 def test_what_the_next_steps_need_is_compiled_before_them_and_nothing_else(compiled):
     made = Loop(devices=1)
     chosen = [choose_template(made.templates, made.feed.lengths(step)) for step in range(40)]
