@@ -89,7 +89,7 @@ def _add_of_networks(add: _Add) -> None:
     sub = bench(
         "survive", _bench_survive, "a small run killed again and again, beside one left alone"
     )
-    sub.add_argument("--kills", type=int, default=20, help="how many; every fourth is a SIGTERM")
+    sub.add_argument("--kills", type=int, default=20, help="how many; one in five is a SIGTERM")
     sub.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
 
 

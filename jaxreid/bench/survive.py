@@ -76,7 +76,8 @@ def bench_survive(config: ConfigDict, *, kills: int = 20, seed: int = 0) -> meas
     Args:
       config: of the run, a small one: its first stage is trained for about five steps a kill, every
         one of which is saved.
-      kills: how many; every fourth is a SIGTERM, the others are SIGKILL.
+      kills: how many; about one in five is a SIGTERM, the others are SIGKILL, one in five of all
+        somewhere in the start of a process.
       seed: of the moments.
 
     Raises:
