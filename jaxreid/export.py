@@ -28,6 +28,7 @@ from jax import export
 import jaxreid
 from jaxreid import files, paths, retrieval, runs, saved_model
 from jaxreid.data import augment
+from jaxreid.models.convolution import mode_for
 from jaxreid.paths import AnyPath
 from jaxreid.typing import PyTree
 
@@ -224,18 +225,19 @@ def _encoders(run: retrieval.Run) -> dict[str, Encoder]:
 
 
 def _by_platform(model: nn.Module, encode: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The encoder, with 1x1 convolutions as suits the platform that will run it.
+    """The encoder, with convolutions as suits the platform that will run it.
 
     "auto" would ask which platform this process uses, see `convolution.pointwise_as_dot`.
     """
     if getattr(model, "pointwise", "") != "auto":
         return functools.partial(encode, model)
-    on_cpu, elsewhere = (
-        functools.partial(encode, model.clone(pointwise=mode)) for mode in ("dot", "conv")
+    on_cpu, on_tpu, elsewhere = (
+        functools.partial(encode, model.clone(pointwise=mode_for(platform)))
+        for platform in ("cpu", "tpu", "gpu")
     )
 
     def chosen(*args: Any) -> jax.Array:
-        return jax.lax.platform_dependent(*args, cpu=on_cpu, default=elsewhere)
+        return jax.lax.platform_dependent(*args, cpu=on_cpu, tpu=on_tpu, default=elsewhere)
 
     return chosen
 

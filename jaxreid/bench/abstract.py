@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from jaxreid import freezing, optimizers, registry, sharding, step, train
 from jaxreid.bench import made_up
 from jaxreid.data import feed, shards
+from jaxreid.models.convolution import mode_for
 from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.typing import PyTree
 
@@ -119,7 +120,7 @@ def for_platform(model: nn.Module, platform: str) -> nn.Module:
     """
     if getattr(model, "pointwise", None) != "auto":
         return model
-    return model.clone(pointwise="dot" if platform == "cpu" else "conv")
+    return model.clone(pointwise=mode_for(platform))
 
 
 def usual_template(config: ConfigDict, groups: int) -> RowTemplate:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from jaxreid.models.layers import kaiming_fan_out
 from jaxreid.typing import DType
 
-POINTWISE_MODES = ("auto", "dot", "conv")
+POINTWISE_MODES = ("auto", "dot", "conv", "dense")
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # A gradient that sums over so many pixels or more is summed in two halves, see `_summed`.
 _MANY_PIXELS = 8192
@@ -30,12 +30,37 @@ def pointwise_as_dot(mode: str) -> bool:
     product moves more memory than the convolution. The parameters are the same.
 
     Args:
-      mode: "auto" (by the back end in use while tracing), "dot" or "conv". The last two are for
-        tests and for compiling for an accelerator on a CPU host.
+      mode: "auto" (`mode_for` the back end in use while tracing), "dot", "conv" or "dense". The
+        last three are for tests and for compiling on another host than the one that will compute.
     """
+    return _resolved(mode) == "dot"
+
+
+def separable_as_dense(mode: str) -> bool:
+    """Whether a 1x1 and a depthwise convolution in a row are written as the dense one they are.
+
+    The map between them is then never written. A TPU multiplies faster than its memory follows,
+    which pays for nine times the products. The parameters are the same.
+
+    Args:
+      mode: as in `pointwise_as_dot`.
+    """
+    return _resolved(mode) == "dense"
+
+
+def mode_for(platform: str) -> str:
+    """The form of convolutions that suits a platform: "dot", "conv" or "dense".
+
+    Args:
+      platform: "cpu", "gpu" ("cuda", "rocm") or "tpu".
+    """
+    return {"cpu": "dot", "tpu": "dense"}.get(platform, "conv")
+
+
+def _resolved(mode: str) -> str:
     if mode not in POINTWISE_MODES:
         raise ValueError(f"pointwise={mode!r}: choose one of {', '.join(POINTWISE_MODES)}.")
-    return mode == "dot" or (mode == "auto" and jax.default_backend() == "cpu")
+    return mode_for(jax.default_backend()) if mode == "auto" else mode
 
 
 class Conv(nn.Module):
@@ -60,11 +85,24 @@ class Conv(nn.Module):
     pointwise: str = "auto"
 
     @nn.compact
+    def parameters(
+        self, in_features: int
+    ) -> tuple[Float[Array, "h w I O"], Float[Array, " O"] | None]:
+        """Kernel and, with `use_bias`, bias, float32.
+
+        Args:
+          in_features: input channels I.
+        """
+        shape = (*_both(self.kernel_size), in_features, self.features)
+        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32)
+        if not self.use_bias:
+            return kernel, None
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
         """Convolve."""
         size, padding = _both(self.kernel_size), _both(self.padding)
-        shape = (*size, x.shape[-1], self.features)
-        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32)
+        kernel, bias = self.parameters(x.shape[-1])
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         for_cpu = pointwise_as_dot(self.pointwise)
         if for_cpu and size == (1, 1) and padding == (0, 0):
@@ -73,8 +111,7 @@ class Conv(nn.Module):
             y = strided_convolution(x, kernel, self.strides, padding)
         else:
             y = convolution(x, kernel, self.strides, padding)
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        if bias is not None:
             y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return y
 

@@ -21,8 +21,8 @@ class DepthwiseConv(nn.Module):
     Attributes:
       kernel_size: odd height and width of the kernel.
       dtype: compute type; the parameter is float32.
-      mode: "auto", "dot" or "conv" as in `convolution.pointwise_as_dot`: shifted products on a CPU,
-        where XLA's grouped convolution is many times slower, the convolution elsewhere.
+      mode: as in `convolution.pointwise_as_dot`: shifted products on a CPU, where XLA's grouped
+        convolution is many times slower, the convolution elsewhere.
     """
 
     kernel_size: tuple[int, int]
@@ -30,11 +30,15 @@ class DepthwiseConv(nn.Module):
     mode: str = "auto"
 
     @nn.compact
+    def kernel(self, channels: int) -> Float[Array, "h w 1 C"]:
+        """The parameter, float32, for so many channels."""
+        shape = (*self.kernel_size, 1, channels)
+        return self.param("kernel", kaiming_fan_out, shape, jnp.float32)
+
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """Convolve."""
         channels = x.shape[-1]
-        shape = (*self.kernel_size, 1, channels)
-        kernel = self.param("kernel", kaiming_fan_out, shape, jnp.float32).astype(self.dtype)
+        kernel = self.kernel(channels).astype(self.dtype)
         x = x.astype(self.dtype)
         if pointwise_as_dot(self.mode):
             return shifted_products(x, kernel[:, :, 0])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,6 +38,19 @@ class BatchNorm(nn.Module):
     dtype: DType = jnp.float32
 
     @nn.compact
+    def of_features(self, features: tuple[int, ...]) -> tuple[Array, Array, Any, Any]:
+        """Scale and bias, and the variables that hold running mean and variance.
+
+        Args:
+          features: shape of each.
+        """
+        start = nn.initializers.constant(self.initial_scale)
+        scale = self.param("scale", start, features, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
+        return scale, bias, mean, var
+
     def __call__(
         self,
         x: Float[Array, "B ..."],
@@ -50,29 +65,55 @@ class BatchNorm(nn.Module):
           use_running_average: normalise with the running statistics and keep them.
           mask: rows that count for the statistics; all when None.
         """
-        features = x.shape[x.ndim - self.feature_axes :]
-        start = nn.initializers.constant(self.initial_scale)
-        scale = self.param("scale", start, features, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
-        mean, var = running_mean.value, running_var.value
-        share = jnp.zeros(())
-        if not use_running_average:
-            batch_mean, batch_var, count = batch_statistics(x, self.feature_axes, mask)
-            enough = count >= 2.0
-            if not self.is_initializing():
-                rate = jnp.where(enough, 1.0 - self.momentum, 0.0)
-                unbiased = batch_var * (count / jnp.maximum(count - 1.0, 1.0))
-                running_mean.value = mean + rate * (batch_mean - mean)
-                running_var.value = var + rate * (unbiased - var)
-            mean = jnp.where(enough, batch_mean, mean)
-            var = jnp.where(enough, batch_var, var)
-            share = jnp.where(enough, 1.0 / jnp.maximum(count, 1.0), 0.0)
-            if mask is not None:
-                share = share * mask.astype(jnp.float32).reshape(-1, *[1] * (x.ndim - 1))
-        mean, var = jax.lax.stop_gradient((mean, var))
-        return normalise(self.epsilon, self.dtype, x, mean, var, scale, bias, share)
+        return normalise_side_by_side([self], x, use_running_average=use_running_average, mask=mask)
+
+
+def normalise_side_by_side(
+    norms: Sequence[BatchNorm],
+    x: Float[Array, "B ..."],
+    *,
+    use_running_average: bool,
+    mask: Bool[Array, " B"] | None = None,
+) -> Float[Array, "B ..."]:
+    """Normalises maps that lie side by side along the features, each with a layer of its own.
+
+    Args:
+      norms: one for each map, all alike; of equal widths.
+      x: rows first, features last.
+      use_running_average: normalise with the running statistics and keep them.
+      mask: rows that count for the statistics; all when None.
+    """
+    layer = norms[0]
+    *others, last = x.shape[x.ndim - layer.feature_axes :]
+    own = [norm.of_features((*others, last // len(norms))) for norm in norms]
+    scale, bias = (_joined([one[place] for one in own]) for place in (0, 1))
+    mean, var = (_joined([one[place].value for one in own]) for place in (2, 3))
+    share = jnp.zeros(())
+    if not use_running_average:
+        batch_mean, batch_var, count = batch_statistics(x, layer.feature_axes, mask)
+        enough = count >= 2.0
+        if not layer.is_initializing():
+            rate = jnp.where(enough, 1.0 - layer.momentum, 0.0)
+            unbiased = batch_var * (count / jnp.maximum(count - 1.0, 1.0))
+            means = _parted(mean + rate * (batch_mean - mean), len(norms))
+            variances = _parted(var + rate * (unbiased - var), len(norms))
+            for one, new_mean, new_var in zip(own, means, variances, strict=True):
+                one[2].value, one[3].value = new_mean, new_var
+        mean = jnp.where(enough, batch_mean, mean)
+        var = jnp.where(enough, batch_var, var)
+        share = jnp.where(enough, 1.0 / jnp.maximum(count, 1.0), 0.0)
+        if mask is not None:
+            share = share * mask.astype(jnp.float32).reshape(-1, *[1] * (x.ndim - 1))
+    mean, var = jax.lax.stop_gradient((mean, var))
+    return normalise(layer.epsilon, layer.dtype, x, mean, var, scale, bias, share)
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+
+def _parted(x: Array, count: int) -> list[Array]:
+    return [x] if count == 1 else jnp.split(x, count, axis=-1)
 
 
 def batch_statistics(

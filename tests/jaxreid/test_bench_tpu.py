@@ -49,7 +49,8 @@ def test_a_step_is_compiled_for_a_tpu_and_counted(compiled):
 
 @pytest.mark.slow
 def test_convolutions_stay_convolutions_on_a_tpu(compiled):
-    assert abstract.for_platform(_network("auto"), "tpu").pointwise == "conv"
+    assert abstract.for_platform(_network("auto"), "tpu").pointwise == "dense"
+    assert abstract.for_platform(_network("auto"), "gpu").pointwise == "conv"
     assert abstract.for_platform(_network("auto"), "cpu").pointwise == "dot"
     assert abstract.for_platform(_network("dot"), "tpu").pointwise == "dot"
     names = [m["op_name"] for m in compiled.numbers["movers"]]
