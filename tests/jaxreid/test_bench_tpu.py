@@ -8,6 +8,7 @@ import pytest
 from jaxreid import bench, cli, flops
 from jaxreid.bench import abstract, roofline, scaling, tpu
 from tests.jaxreid import tiny
+from tests.reference import plain_resnet
 
 CONFIG = "configs/ssan.py:cuhk_pedes,baseline,runlocal"
 SIZES = abstract.Sizes(images=40, captions=80, num_ids=300, vocab_size=30)
@@ -77,6 +78,18 @@ def test_the_table_calls_it_an_estimate(compiled, tmp_path):
         assert word in table
     compiled.write_json(tmp_path / "tpu.json")
     assert json.loads((tmp_path / "tpu.json").read_text())["memory"]["arguments"] > 0
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_plain_network_for_comparison():
+    net = plain_resnet.PlainResNet(stages=(1, 1), width=8, classes=16)
+    compiled = plain_resnet.compile_step(net, "v5e:2x2", images=2, size=(32, 16))
+    _, operations, moved, sent, *movers = plain_resnet.lines(compiled, devices=4)
+    assert not operations.startswith("FLOPs: 0 T")
+    assert not moved.startswith("moved: 0 GB")
+    assert not sent.startswith("sent: 0 GB")  # gradients
+    assert any("Bottleneck_1/Conv_0/conv_general_dilated" in mover for mover in movers)
 
 
 @needs_compiler

@@ -17,7 +17,7 @@ from jax import export as jax_export
 
 from configs import axm_net
 from jaxreid import export, retrieval
-from jaxreid.models import convolution, layers
+from jaxreid.models import layers, osnet
 from tests.jaxreid import tiny, tiny_runs
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -253,18 +253,19 @@ def test_the_readme_leaves_unknown_words_out_where_the_run_does(make_run, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("platform", "mode", "products", "convolutions"), [("cpu", "dot", 1, 0), ("tpu", "conv", 0, 1)]
+    ("platform", "mode", "products", "convolutions"),
+    [("cpu", "dot", 1, 0), ("cuda", "conv", 0, 2), ("tpu", "dense", 0, 1)],
 )
 def test_each_platform_gets_its_form_of_a_convolution(platform, mode, products, convolutions):
-    class Pointwise(layers.nn.Module):
+    class Light(layers.nn.Module):
         pointwise: str = "auto"
 
         @layers.nn.compact
         def __call__(self, x):
-            return convolution.Conv(3, pointwise=self.pointwise)(x)
+            return osnet.LightConv(3, (1, 3), pointwise=self.pointwise)(x, True)
 
     x = jnp.ones((2, 4, 4, 5))
-    model = Pointwise()
+    model = Light()
     variables = model.init(jax.random.key(0), x)
 
     def encode(model, variables, x):
@@ -279,8 +280,8 @@ def test_each_platform_gets_its_form_of_a_convolution(platform, mode, products, 
     assert operations(model) == (products, convolutions)
     assert operations(model.clone(pointwise=mode)) == (products, convolutions)
     # What was asked for by name stays, whatever the platform.
-    other = {"dot": "conv", "conv": "dot"}[mode]
-    assert operations(model.clone(pointwise=other)) == (convolutions, products)
+    asked = {"dot": (1, 0), "conv": (0, 2), "dense": (0, 1)}
+    assert {mode: operations(model.clone(pointwise=mode)) for mode in asked} == asked
 
 
 def test_a_network_without_a_choice(make_run):

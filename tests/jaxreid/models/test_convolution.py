@@ -37,6 +37,12 @@ def test_pointwise_mode_by_back_end(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert not convolution.pointwise_as_dot("auto")
     assert convolution.pointwise_as_dot("dot")
+    assert convolution.separable_as_dense("auto")
+    assert not convolution.separable_as_dense("conv")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not convolution.pointwise_as_dot("auto")
+    assert not convolution.separable_as_dense("auto")
+    assert convolution.separable_as_dense("dense")
     with pytest.raises(ValueError, match="pointwise='fast'"):
         convolution.pointwise_as_dot("fast")
 
