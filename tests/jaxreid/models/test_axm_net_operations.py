@@ -42,7 +42,8 @@ def convolutions_by_xla():
     calls = []
 
     def note(call, args, kwargs, context):
-        if isinstance(context.module, convolution.Conv | depthwise.DepthwiseConv):
+        convolves = isinstance(context.module, convolution.Conv | depthwise.DepthwiseConv)
+        if convolves and context.method_name == "__call__":
             calls.append((context.module.clone(parent=None, name=None), args[0]))
         return call(*args, **kwargs)
 
