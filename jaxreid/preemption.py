@@ -36,8 +36,10 @@ class Stopper:
     """Learns that the run has to stop; for use in a ``with``, from the main thread.
 
     Until `begin` a signal ends what is going on at once, by `StoppedBeforeTraining`. After it the
-    first signal is remembered, and the second one ends the process as if nobody listened. In a run
-    of several processes JAX receives SIGTERM, and all processes agree on the step to stop at.
+    first signal is remembered. A second Ctrl-C then ends the process as if nobody listened; another
+    SIGTERM does not, since launchers and systems that shut down send several, and the run is saving
+    already. In a run of several processes JAX receives SIGTERM, and all agree on the step to stop
+    at.
 
     Attributes:
       cause: what told it to stop, empty until then.
@@ -80,7 +82,6 @@ class Stopper:
         if self._several:
             self.stopped = multihost_utils.reached_preemption_sync_point(step)
             if self.stopped:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 self.cause = self.cause or "SIGTERM"
         else:
             self.stopped = bool(self.cause)
@@ -88,13 +89,14 @@ class Stopper:
 
     def _told(self, number: int, frame: FrameType | None) -> None:
         self.cause = signal.Signals(number).name
-        for name in self._before:
-            signal.signal(name, signal.SIG_DFL)  # the next one ends the process
+        if not self._several:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)  # which JAX tells the others
         elif not self._begun:
             raise StoppedBeforeTraining
-        logging.info("%s: the run saves and stops; a second one ends it at once", self.cause)
+        logging.info("%s: the run saves and stops; a second Ctrl-C ends it at once", self.cause)
 
 
 class NoticeWatch:

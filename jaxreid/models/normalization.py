@@ -86,8 +86,9 @@ def normalise_side_by_side(
     layer = norms[0]
     *others, last = x.shape[x.ndim - layer.feature_axes :]
     own = [norm.of_features((*others, last // len(norms))) for norm in norms]
-    scale, bias = (_joined([one[place] for one in own]) for place in (0, 1))
-    mean, var = (_joined([one[place].value for one in own]) for place in (2, 3))
+    scale, bias = _joined([one[0] for one in own]), _joined([one[1] for one in own])
+    mean = _joined([found.value for _, _, found, _ in own])
+    var = _joined([found.value for _, _, _, found in own])
     share = jnp.zeros(())
     if not use_running_average:
         batch_mean, batch_var, count = batch_statistics(x, layer.feature_axes, mask)
