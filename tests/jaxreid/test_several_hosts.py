@@ -144,6 +144,17 @@ def test_goes_on_with_one_process(killed, config, alone):
     _assert_same_run(folder, alone)
 
 
+def test_goes_on_with_fewer_devices(killed, config, alone):
+    """On two, of which both share the classifiers; the order of the data is the same."""
+    folder = killed.parent / "fewer"
+    shutil.copytree(killed, folder)
+    words = [*config, "--config.mesh.model=2"]
+    codes, (output,) = processes.train(folder, words, devices=2).wait()
+    assert codes == [0], output
+    assert "going on at step" in output
+    _assert_same_run(folder, alone)
+
+
 def test_two_processes_go_on_with_what_one_has_begun(config, alone, tmp_path):
     folder = tmp_path / "run"
     words = ["-c", STOP, str(SAVED), "--workdir", str(folder), *config]
