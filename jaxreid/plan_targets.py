@@ -281,8 +281,9 @@ def counted(target: Target, config: ConfigDict, sizes: abstract.Sizes) -> Counte
     one = sharding.make_mesh(1, jax.devices()[:1])
     step = abstract.training_step(alone, one, sizes, platform=target.platform)
     traced = step.function.trace(*step.arguments, template=step.template)
+    data = abstract.data_shapes(config, sizes, mesh, kind, target.usable)
     return Counted(
-        held=_held(_on(mesh, step.state), abstract.data_shapes(config, sizes, mesh, kind)),
+        held=_held(_on(mesh, step.state), data),
         work=ideal.count(traced.jaxpr),
         flops=flops.count_jaxpr(traced.jaxpr),
         params=step.state.params,

@@ -72,6 +72,11 @@ def by_batch(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def by_group(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The first axis split over the devices that share classifiers; each group holds all of it."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES[1]))
+
+
 def of_this_host(mesh: Mesh) -> Mesh:
     """Lays the devices of this host out alone, for what every host computes by itself."""
     if mesh.is_multi_process:

@@ -107,7 +107,7 @@ def training_step(
     )
     kind = feed_kind(config, sizes, mesh.size, device_memory)
     state = step.abstract_state(config, model, optimizer, mesh)
-    arguments = state, *data_shapes(config, sizes, mesh, kind)
+    arguments = state, *data_shapes(config, sizes, mesh, kind, device_memory)
     return AbstractStep(function, arguments, usual_template(config, mesh.size), kind)
 
 
@@ -164,7 +164,11 @@ def feed_kind(config: ConfigDict, sizes: Sizes, devices: int, device_memory: flo
 
 
 def data_shapes(
-    config: ConfigDict, sizes: Sizes, mesh: Mesh | AbstractMesh, kind: str
+    config: ConfigDict,
+    sizes: Sizes,
+    mesh: Mesh | AbstractMesh,
+    kind: str,
+    device_memory: float | None,
 ) -> tuple[PyTree, PyTree]:
     """Shapes of what every device holds during a run, and of what it is given for a step.
 
@@ -173,14 +177,18 @@ def data_shapes(
       sizes: of its data.
       mesh: the devices, or their number alone.
       kind: of the feed, see `feed_kind`.
+      device_memory: bytes of each that are free; None where they are not known.
 
     Returns:
       Resident arrays, see `feed.make_feed`, and a batch.
     """
-    return _resident(config, sizes, mesh, kind), _batch(config, mesh, kind)
+    resident = _resident(config, sizes, mesh, kind, float(device_memory or 0))
+    return resident, _batch(config, mesh, kind)
 
 
-def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh | AbstractMesh, kind: str) -> PyTree:
+def _resident(
+    config: ConfigDict, sizes: Sizes, mesh: Mesh | AbstractMesh, kind: str, free: float
+) -> PyTree:
     arrays: dict[str, tuple[tuple[int, ...], Any]] = {
         "tokens": ((sizes.captions, config.data.max_tokens), jnp.int32),
         "lengths": ((sizes.captions,), jnp.int32),
@@ -189,10 +197,10 @@ def _resident(config: ConfigDict, sizes: Sizes, mesh: Mesh | AbstractMesh, kind:
     }
     if kind == "host":
         return _shapes(arrays, sharding.replicated(mesh))
-    image, split = (*config.data.image_size, 3), sharding.by_batch(mesh)
-    count = sizes.images
+    image, count = (*config.data.image_size, 3), sizes.images
+    split = feed.place_of_shards((count, *image), mesh, free)
     if kind == "sharded":
-        count = shards.part_size(count, mesh.size) * mesh.size
+        count = shards.padded_count(count, split)
     resident = _shapes(arrays | {"no_images": ((0, *image), jnp.uint8)}, sharding.replicated(mesh))
     place = split if kind == "sharded" else sharding.replicated(mesh)
     (images,) = _shapes({"": (feed.resident_shape((count, *image)), jnp.uint8)}, place).values()

@@ -24,7 +24,7 @@ from jaxtyping import Int
 
 from jaxreid import sharding
 from jaxreid.data.sampler import ImageSampler, Indices, PairSampler
-from jaxreid.data.shards import Shards, part_size
+from jaxreid.data.shards import Shards, group_size, part_size
 from jaxreid.data.source import Split
 from jaxreid.memory import gib
 
@@ -145,8 +145,9 @@ def make_feed(
     """
     if kind not in FEEDS:
         raise ValueError(f"config.data.feed is {kind!r}; it takes one of {', '.join(FEEDS)}.")
-    if kind == "auto":
-        kind = _choose(split.images, by_batch)
+    free = 0.0
+    if kind in ("auto", "sharded"):
+        kind, free = _choose(split.images, kind, by_batch)
     host_arrays = {"tokens": tokens, "lengths": lengths, "labels": split.labels}
     host_arrays["seed"] = np.asarray(sampler.seed, np.uint32)  # an array: any seed is one program
     resident: dict[str, Any] = {
@@ -155,7 +156,9 @@ def make_feed(
     if kind == "device":
         resident["images"] = sharding.put(_in_tiles(split.images), replicated)
     elif kind == "sharded":
-        resident["images"] = Shards.put(_in_tiles(split.images), by_batch)
+        place = place_of_shards(split.images.shape, by_batch.mesh, free)
+        logging.info("feed: the images are split over %d devices", group_size(place))
+        resident["images"] = Shards.put(_in_tiles(split.images), place)
     if kind != "host":
         resident["no_images"] = sharding.put(split.images[:0], replicated)
     streamed = split.images if kind == "host" else None
@@ -203,11 +206,33 @@ def choose_feed(shape: tuple[int, ...], devices: int, free: float) -> tuple[str,
     return "host", "they do not fit, and are streamed"
 
 
-def _choose(images: np.ndarray, place: NamedSharding) -> str:
+def place_of_shards(
+    shape: tuple[int, ...], mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh, free: float
+) -> NamedSharding:
+    """Says over which devices images are split under ``sharded``.
+
+    What a step moves grows with the devices that share the images. So it is those that share the
+    classifiers, each group by itself, where a part of theirs fits, and all devices otherwise.
+
+    Args:
+      shape: [N, H, W, 3] of all images, uint8.
+      mesh: the devices.
+      free: bytes that each device has free.
+    """
+    group = mesh.shape[sharding.BATCH_AXES[1]]
+    part = part_size(shape[0], group) * math.prod(shape[1:])
+    if group > 1 and part <= RESIDENT_SHARE * free:
+        return sharding.by_group(mesh)
+    return sharding.by_batch(mesh)
+
+
+def _choose(images: np.ndarray, kind: str, place: NamedSharding) -> tuple[str, float]:
     here, what = _free_memory(place)
     # All hosts run one program, so the shortest of memory decides for all.
     free = float(np.min(multihost_utils.process_allgather(np.float32(here))))
     devices = place.mesh.size
+    if kind != "auto":
+        return kind, free
     kind, why = choose_feed(images.shape, devices, free)
     logging.info(
         "feed: %s (images take %s; each of %d x %s has %s free, of which a quarter, %s, is for "
@@ -220,7 +245,7 @@ def _choose(images: np.ndarray, place: NamedSharding) -> str:
         gib(RESIDENT_SHARE * free),
         why,
     )
-    return kind
+    return kind, free
 
 
 def _free_memory(place: NamedSharding) -> tuple[int, str]:

@@ -162,17 +162,24 @@ def test_how_arrays_lie_on_eight_devices(split, words, kind):
     }
 
 
-def test_split_images_stay_where_they_are(split, words):
-    """Only batches cross the devices: no program gathers the images, or adds up all of them."""
-    made = make(split, words, "sharded", 8, model=2)
+@pytest.mark.parametrize("model", [1, 2])
+def test_split_images_stay_where_they_are(split, words, model):
+    """Only batches cross the devices, only inside of groups that share classifiers, as uint8."""
+    made = make(split, words, "sharded", 8, model=model)
     batch, _ = next(made.batches(0, 1))
     text = gather.lower(made.resident, batch).compile().as_text()
-    moved = re.findall(r"= \(?u8\[([\d,]*)\]\S* ([a-z-]+)", text)
-    height_width = ",6,4,3"
-    between = {(kind, shape) for shape, kind in moved if kind in COLLECTIVES}
-    assert between == {("reduce-scatter", f"1{height_width}")}
-    largest = max(int(shape.split(",")[0]) for shape, _ in moved if shape.endswith(height_width))
-    assert largest == BATCH
+    found = re.findall(r"= (\(.*?\)|\S+) ([a-z-]+)\(", text)
+    moved = [
+        (kind, shape)
+        for shapes, kind in found
+        for shape in re.findall(r"\w+\[[^]]*6,4,3\]", shapes)
+    ]
+    between = {(kind, shape) for kind, shape in moved if kind in COLLECTIVES}
+    assert between == {("all-to-all", "u8[1,6,4,3]")}
+    rows = [int(re.findall(r"\[(\d+)", shape)[0]) for kind, shape in moved if kind != "parameter"]
+    assert max(rows) == (BATCH if model == 1 else 2)  # a group's share of the batch
+    parts = made.resident["images"].parts
+    assert len(parts.addressable_shards[0].data) == (2 if model == 1 else 7)
 
 
 def test_images_lie_in_rows_of_a_tile(split, words):
