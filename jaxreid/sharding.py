@@ -72,9 +72,19 @@ def by_batch(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def by_group(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """The first axis split over the devices that share classifiers; each group holds all of it."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES[1]))
+def by_group(mesh: Mesh | AbstractMesh, size: int) -> NamedSharding:
+    """The first axis split inside of each group of neighbouring devices, which hold all of it.
+
+    Args:
+      mesh: the devices; those of the result are the same, in the same order, on axes of its own.
+      size: of a group, a divisor of their number.
+    """
+    axes, shape = ("group", "member"), (mesh.size // size, size)
+    if isinstance(mesh, Mesh):
+        groups: Mesh | AbstractMesh = Mesh(mesh.devices.reshape(shape), axes)
+    else:
+        groups = AbstractMesh(shape, axes)
+    return NamedSharding(groups, PartitionSpec(axes[1]))
 
 
 def of_this_host(mesh: Mesh) -> Mesh:

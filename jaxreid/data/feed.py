@@ -211,19 +211,19 @@ def place_of_shards(
 ) -> NamedSharding:
     """Says over which devices images are split under ``sharded``.
 
-    What a step moves grows with the devices that share the images. So it is those that share the
-    classifiers, each group by itself, where a part of theirs fits, and all devices otherwise.
+    What a step moves grows with the devices that share the images. So they are split inside of
+    groups, as small as a quarter of the free memory allows; over all devices if none does.
 
     Args:
       shape: [N, H, W, 3] of all images, uint8.
       mesh: the devices.
       free: bytes that each device has free.
     """
-    group = mesh.shape[sharding.BATCH_AXES[1]]
-    part = part_size(shape[0], group) * math.prod(shape[1:])
-    if group > 1 and part <= RESIDENT_SHARE * free:
-        return sharding.by_group(mesh)
-    return sharding.by_batch(mesh)
+    sizes = [size for size in range(2, mesh.size + 1) if mesh.size % size == 0]
+    for size in sizes:
+        if part_size(shape[0], size) * math.prod(shape[1:]) <= RESIDENT_SHARE * free:
+            return sharding.by_group(mesh, size)
+    return sharding.by_group(mesh, mesh.size)
 
 
 def _choose(images: np.ndarray, kind: str, place: NamedSharding) -> tuple[str, float]:

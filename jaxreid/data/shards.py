@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -17,12 +16,11 @@ from jaxtyping import Int, Shaped
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["parts"], meta_fields=["by_rows"])
 @dataclasses.dataclass(frozen=True)
 class Shards:
-    """An array of N rows, split by its first axis over the devices of a mesh, or of each group.
+    """An array of N rows, split by its first axis inside of each group of devices.
 
     Attributes:
       parts: [N', ...], rows of zeros at the end so that all parts are of one size.
-      by_rows: sharding of the first axis: over all axes of the mesh, or over the last, and then
-        each of the groups along the others holds all parts.
+      by_rows: where they lie, see `sharding.by_group`; each group holds all of them.
     """
 
     parts: Any  # as a node of a tree it holds shapes and shardings, too
@@ -61,17 +59,17 @@ class Shards:
         Returns:
           [B, ...] of the same type, split over all devices of the mesh like the index.
         """
-        axes = _axes(self.by_rows)
-        devices, each = group_size(self.by_rows), PartitionSpec(self.by_rows.mesh.axis_names)
+        member, size = self.by_rows.spec[0], group_size(self.by_rows)
+        each = PartitionSpec(self.by_rows.mesh.axis_names)
 
         def take_here(part: jax.Array, index: jax.Array) -> jax.Array:
-            place = jax.lax.all_gather(index, axes, tiled=True)
-            place = place - jax.lax.axis_index(axes).astype(place.dtype) * len(part)
+            place = jax.lax.all_gather(index, member, tiled=True)
+            place = place - jax.lax.axis_index(member).astype(place.dtype) * len(part)
             own = (place >= 0) & (place < len(part))
             rows = jnp.take(part, place, axis=0, mode="clip")
             rows = jnp.where(own.reshape(-1, *[1] * (rows.ndim - 1)), rows, jnp.zeros_like(rows))
-            found = jax.lax.all_to_all(rows, axes, split_axis=0, concat_axis=0, tiled=True)
-            return found.reshape(devices, -1, *found.shape[1:]).max(axis=0)
+            found = jax.lax.all_to_all(rows, member, split_axis=0, concat_axis=0, tiled=True)
+            return found.reshape(size, -1, *found.shape[1:]).max(axis=0)
 
         taken: jax.Array = jax.shard_map(
             take_here,
@@ -82,14 +80,9 @@ class Shards:
         return taken
 
 
-def _axes(by_rows: NamedSharding) -> tuple[str, ...]:
-    axes = by_rows.spec[0]
-    return axes if isinstance(axes, tuple) else (axes,)
-
-
 def group_size(by_rows: NamedSharding) -> int:
     """Devices that hold a part each, so that together they hold all rows."""
-    return math.prod(by_rows.mesh.shape[axis] for axis in _axes(by_rows))
+    return int(by_rows.mesh.shape[by_rows.spec[0]])
 
 
 def padded_count(count: int, by_rows: NamedSharding) -> int:

@@ -148,9 +148,9 @@ def test_how_arrays_lie_on_eight_devices(split, words, kind):
     assert (images is None) == (kind == "host")
     if kind == "device":
         assert images.sharding.is_fully_replicated
-    if kind == "sharded":  # 13 images: two on each of eight devices, the last of them padded
+    if kind == "sharded":  # 13 images: seven on each of two devices, the last of them padded
         rows = [shard.data.shape[0] for shard in images.parts.addressable_shards]
-        assert rows == [2] * 8
+        assert rows == [7] * 8
         np.testing.assert_array_equal(np.asarray(images.parts)[:IMAGES], split.images)
     batch, _ = next(made.batches(0, 1))
     assert ("images" in batch) == (kind == "host")
@@ -162,10 +162,12 @@ def test_how_arrays_lie_on_eight_devices(split, words, kind):
     }
 
 
-@pytest.mark.parametrize("model", [1, 2])
-def test_split_images_stay_where_they_are(split, words, model):
-    """Only batches cross the devices, only inside of groups that share classifiers, as uint8."""
-    made = make(split, words, "sharded", 8, model=model)
+@pytest.mark.parametrize(("times", "group", "part"), [(0, 8, 2), (33, 2, 7), (10, 4, 4)])
+def test_split_images_stay_where_they_are(split, words, times, group, part, monkeypatch):
+    """Only batches cross the devices, inside of groups as small as memory allows, as uint8."""
+    free = type("Memory", (), {"available": int(times * split.images.nbytes)})
+    monkeypatch.setattr(feed.psutil, "virtual_memory", lambda: free)
+    made = make(split, words, "sharded", 8, model=2)
     batch, _ = next(made.batches(0, 1))
     text = gather.lower(made.resident, batch).compile().as_text()
     found = re.findall(r"= (\(.*?\)|\S+) ([a-z-]+)\(", text)
@@ -177,9 +179,9 @@ def test_split_images_stay_where_they_are(split, words, model):
     between = {(kind, shape) for kind, shape in moved if kind in COLLECTIVES}
     assert between == {("all-to-all", "u8[1,6,4,3]")}
     rows = [int(re.findall(r"\[(\d+)", shape)[0]) for kind, shape in moved if kind != "parameter"]
-    assert max(rows) == (BATCH if model == 1 else 2)  # a group's share of the batch
+    assert max(rows) == BATCH * group // 8  # a group's share of the batch
     parts = made.resident["images"].parts
-    assert len(parts.addressable_shards[0].data) == (2 if model == 1 else 7)
+    assert [len(shard.data) for shard in parts.addressable_shards] == [part] * 8
 
 
 def test_images_lie_in_rows_of_a_tile(split, words):
