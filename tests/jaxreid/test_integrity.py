@@ -5,6 +5,7 @@ import logging
 import shutil
 
 import pytest
+from etils import epath
 
 from jaxreid import integrity, sharding
 from jaxreid.checkpoint import Checkpoints
@@ -142,6 +143,23 @@ def test_search_does_not_read_damaged_weights(folder):
         pytest.raises(ValueError, match=r"checkpoints/1 is damaged: variables/.* has changed"),
     ):
         checkpoints.restore_variables(1, sharding.replicated(sharding.make_mesh(1)))
+
+
+def test_in_a_bucket_sizes_are_compared_and_a_save_cut_short_has_no_last_file(bucket, caplog):
+    place = epath.Path("gs://bucket/run/checkpoints")
+    for name in ("meta/metadata", "variables/_METADATA", "optimizer/d/1"):
+        for step in (1, 2, 3):
+            bucket.put(f"run/checkpoints/{step}/{name}", b"{}")
+    for step in (1, 2):
+        integrity.seal(place / str(step))
+        bucket.put(f"run/checkpoints/{step}/commit_success.txt", b"")
+    assert not integrity.damage(place / "2")
+    bucket.put("run/checkpoints/2/optimizer/d/1", b"{")
+    integrity.mend(place)
+    assert not bucket.below("run/checkpoints/3/")
+    assert not bucket.below("run/checkpoints/2/")
+    assert bucket.below("run/checkpoints/1/")
+    assert "2 is damaged: optimizer/d/1 has 1 bytes instead of 2" in caplog.text
 
 
 def test_no_checkpoints_yet(tmp_path):
