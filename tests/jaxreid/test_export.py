@@ -17,7 +17,6 @@ from jax import export as jax_export
 
 from configs import axm_net
 from jaxreid import export, retrieval
-from jaxreid.models import layers, osnet
 from tests.jaxreid import tiny, tiny_runs
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -247,47 +246,6 @@ def test_the_readme_leaves_unknown_words_out_where_the_run_does(make_run, tmp_pa
     found = names["tokenise"](sentences)
     np.testing.assert_array_equal(found[0], tokens)
     np.testing.assert_array_equal(found[1], lengths)
-
-
-# --- platforms ---
-
-
-@pytest.mark.parametrize(
-    ("platform", "mode", "products", "convolutions"),
-    [("cpu", "dot", 1, 0), ("cuda", "conv", 0, 2), ("tpu", "dense", 0, 1)],
-)
-def test_each_platform_gets_its_form_of_a_convolution(platform, mode, products, convolutions):
-    class Light(layers.nn.Module):
-        pointwise: str = "auto"
-
-        @layers.nn.compact
-        def __call__(self, x):
-            return osnet.LightConv(3, (1, 3), pointwise=self.pointwise)(x, True)
-
-    x = jnp.ones((2, 4, 4, 5))
-    model = Light()
-    variables = model.init(jax.random.key(0), x)
-
-    def encode(model, variables, x):
-        return model.apply(variables, x)
-
-    def operations(model):
-        chosen = export._by_platform(model, encode)
-        program = jax_export.export(jax.jit(chosen), platforms=(platform,))(variables, x)
-        text = program.mlir_module()
-        return text.count("stablehlo.dot_general"), text.count("stablehlo.convolution")
-
-    assert operations(model) == (products, convolutions)
-    assert operations(model.clone(pointwise=mode)) == (products, convolutions)
-    # What was asked for by name stays, whatever the platform.
-    asked = {"dot": (1, 0), "conv": (0, 2), "dense": (0, 1)}
-    assert {mode: operations(model.clone(pointwise=mode)) for mode in asked} == asked
-
-
-def test_a_network_without_a_choice(make_run):
-    assert not hasattr(layers.Linear, "pointwise")
-    encode = export._by_platform(layers.Linear(3), lambda model, x: (model.features, x))
-    assert encode(7) == (3, 7)
 
 
 # --- refusals ---

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxreid.models import osnet
+from jaxreid.models.light_convolution import LightConv
 
 
 def _network(x, pointwise):
@@ -84,7 +85,7 @@ def test_running_statistics_normalise_the_streams_likewise(x):
 
 def test_a_light_convolution_alone(x):
     def light(pointwise):
-        return osnet.LightConv(8, (3, 3), pointwise=pointwise)
+        return LightConv(8, (3, 3), pointwise=pointwise)
 
     variables = light("conv").init(jax.random.key(0), x, True)
     found, expected = (light(mode).apply(variables, x, True) for mode in ("dense", "conv"))
