@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxreid.models.layers import CLASS_MULTIPLE, is_classifier
@@ -32,7 +32,12 @@ def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Me
     """
     count = jax.device_count() if devices is None else len(devices)
     shape = _mesh_shape(model, count)
-    return jax.make_mesh(shape, BATCH_AXES, axis_types=_AXIS_TYPES, devices=devices)
+    try:
+        return jax.make_mesh(shape, BATCH_AXES, axis_types=_AXIS_TYPES, devices=devices)
+    except NotImplementedError:
+        # A TPU slice none of whose sides, nor a product of them, is `model` chips: 8 of 4x4x4.
+        found = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(found, BATCH_AXES, axis_types=_AXIS_TYPES)
 
 
 def abstract_mesh(model: int, count: int) -> AbstractMesh:

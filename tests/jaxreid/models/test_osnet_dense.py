@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreid.models import osnet
+from jaxreid.models import light_convolution, osnet
 from jaxreid.models.light_convolution import LightConv
 
 
@@ -46,13 +46,13 @@ def test_values_gradients_and_statistics_are_those_of_two_convolutions(
 ):
     monkeypatch.setattr(osnet, "TILE", tile)
     widths = []
-    convolution = osnet.convolution
+    convolution = light_convolution.convolution
 
     def note(x, kernel, **how):
         widths.append(kernel.shape[-1] // 4)
         return convolution(x, kernel, **how)
 
-    monkeypatch.setattr(osnet, "convolution", note)
+    monkeypatch.setattr(light_convolution, "convolution", note)
     variables, separable = _network(x, "conv")
     same, dense = _network(x, "dense")
     jax.tree.map(np.testing.assert_array_equal, variables, same)
