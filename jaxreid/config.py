@@ -33,6 +33,9 @@ FREE_FIELDS = (
     "mesh.model",
 )
 
+# Fields that may differ between the hosts of one run: where things lie on their disks.
+HOST_FIELDS = ("data.data_dir", "data.manual_dir", "data.cache_dir")
+
 # Fields that came after the first runs, with the value that means what those runs did.
 _LATER_FIELDS = {
     "augment.erase": 0.0,
@@ -348,13 +351,21 @@ def override_free(config: ConfigDict, values: Mapping[str, Any]) -> None:
         check(config)
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Lists the fields that differ and matter, each as ``field: old -> new``."""
+def differences(
+    old: ConfigDict, new: ConfigDict, *, free: Collection[str] = FREE_FIELDS
+) -> list[str]:
+    """Lists the fields that differ and matter, each as ``field: old -> new``.
+
+    Args:
+      old: one configuration.
+      new: another.
+      free: fields that may differ.
+    """
     before, after = _flat(_plain(old)), _flat(_plain(new))
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and key not in FREE_FIELDS
+        if before.get(key) != after.get(key) and key not in free
     ]
 
 

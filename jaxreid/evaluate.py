@@ -188,7 +188,9 @@ def evaluate_run(
     if hosts.are_several():  # on a disk that they share, one of them builds what is missing
         hosts.by_first(find)
     test = hosts.together(find)
-    data = runs.load_captioned(run.config, test.split, run.vocabulary, dataset=test.dataset)
+    data = hosts.together(
+        lambda: runs.load_captioned(run.config, test.split, run.vocabulary, dataset=test.dataset)
+    )
     if test.gallery:
         gallery = runs.load(run.config, test.gallery, dataset=test.dataset)
         found, scores = evaluate_sides(

@@ -160,17 +160,21 @@ def check_shared(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     Raises:
       ValueError: it does not.
     """
+    wrong: list[str] = []
     for _ in range(_SECONDS_TO_APPEAR):  # a network's disk may be late
         try:
-            if not config_lib.differences(config_lib.load(workdir), config):
-                return
-        except ValueError:
-            pass
+            there = config_lib.load(workdir)
+            wrong = config_lib.differences(there, config, free=config_lib.HOST_FIELDS)
+        except ValueError as error:
+            wrong = [str(error)]
+        if not wrong:
+            return
         time.sleep(1)
     raise ValueError(
-        f"--workdir {str(workdir)!r} is not the folder that the first host writes to: "
-        f"{config_lib.FILE_NAME} is missing there, or the hosts were started with other fields. "
-        "All hosts of a run take the same command, and a folder on a disk that they share, or "
+        f"--workdir {str(workdir)!r} does not hold what the first host has written there, or the "
+        "hosts were started with other fields:\n  " + "\n  ".join(wrong) + "\nAll hosts of a run "
+        "take the same command, but for where things lie on their own disks "
+        f"({', '.join(config_lib.HOST_FIELDS)}), and a folder on a disk that they share, or "
         "gs://BUCKET/FOLDER."
     )
 

@@ -251,7 +251,7 @@ def _train(
             logbook.close()
         checkpoints.wait()
         if halts.stopped:
-            return _stopped(stopper, int(state.step), checkpoints.best)
+            return _stopped(stopper, checkpoints.last, checkpoints.best)
         return {"finished": False, "step": int(state.step), "best_step": checkpoints.best}
 
 

@@ -175,3 +175,27 @@ def test_a_bucket_that_cannot_be_written(settings, bucket):
         runs.prepare_folder(settings(), "gs://bucket/run")
     with pytest.raises(ValueError, match="--workdir is 's3://b/run'; it takes a local path or gs"):
         runs.prepare_folder(settings(), "s3://b/run")
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"mesh.model": 2}, "mesh.model: 1 -> 2"),
+        ({"checkpoint_every_minutes": 3}, "checkpoint_every_minutes: 10 -> 3"),
+        ({"data.feed": "host"}, "data.feed: 'auto' -> 'host'"),
+        ({"seed": 5}, "seed: 0 -> 5"),
+    ],
+)
+def test_hosts_take_the_same_fields_but_for_their_own_disks(
+    settings, tmp_path, monkeypatch, fields, wrong
+):
+    monkeypatch.setattr(runs.time, "sleep", lambda seconds: None)
+    runs.prepare_folder(settings(), tmp_path)
+    config = settings()
+    config.data.update({"data_dir": "/local", "cache_dir": "/fast", "manual_dir": "/files"})
+    runs.check_shared(config, tmp_path)
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match=f"started with other fields:\n  {wrong}"):
+        runs.check_shared(config, tmp_path)
+    with pytest.raises(ValueError, match="is not a run"):
+        runs.check_shared(settings(), tmp_path / "elsewhere")
