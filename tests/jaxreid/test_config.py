@@ -16,6 +16,8 @@ def base():
             "batch_size": 64,
             "batch_per_device": config_dict.placeholder(int),
             "batch_rule": "sqrt",
+            "checkpoint_every_minutes": 0,
+            "max_to_keep": 1,
             "init_from": "",
             "pretrained": "",
             "pretrained_sha256": "",
@@ -220,7 +222,8 @@ def test_a_run_from_before_a_field_was_added(config, tmp_path):
     for section, fields in later.items():
         for field in fields:
             del content[section][field]
-    for field in ("pretrained", "pretrained_sha256", "batch_per_device", "batch_rule"):
+    outside = ("pretrained", "pretrained_sha256", "batch_per_device", "batch_rule")
+    for field in (*outside, "checkpoint_every_minutes", "max_to_keep"):
         del content[field]
     for stage in content["stages"]:
         del stage["validate_epochs"]
