@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable
 
@@ -93,7 +94,15 @@ def _group_size(instruction: Instruction, devices: int) -> int:
     if listed:
         return listed[1].count(",") + 1
     counted = re.search(r"replica_groups=\[(?:\d+,)*(\d+)\]<=", attributes)
-    return int(counted[1]) if counted else devices
+    if counted:
+        return int(counted[1])
+    named = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", attributes)
+    if not named:
+        return devices
+    # Axes of a mesh and their sizes, and those along which they talk, whole or in part: 'b':(2)4.
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+    along = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", named[2])
+    return math.prod(int(part or sizes[axis]) for axis, part in along)
 
 
 def _sent_share(kind: str, devices: int) -> float:

@@ -174,7 +174,14 @@ def test_sums_over_devices():
 
 
 @pytest.mark.parametrize(
-    "groups", ["replica_groups={{0,1,2,3},{4,5,6,7}}", "replica_groups=[2,4]<=[8]"]
+    "groups",
+    [
+        "replica_groups={{0,1,2,3},{4,5,6,7}}",
+        "replica_groups=[2,4]<=[8]",
+        "replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}",
+        "replica_groups=mesh['axis_0'=2,'axis_1'=2,'axis_2'=2] {'axis_0','axis_2'}",
+        "replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}",
+    ],
 )
 def test_groups_of_devices(groups):
     text = f"""
