@@ -204,6 +204,7 @@ def make_train_step(
                     rngs={"dropout": dropout_key},
                     mutable=["batch_stats"],
                 )
+            outputs = sharding.split_logits(outputs, mesh)
             epoch = (state.step - first_step) // steps_per_epoch
             loss, parts = objective(
                 outputs, data["labels"], data["valid"], rng=objective_key, epoch=epoch
