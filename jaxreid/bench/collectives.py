@@ -32,6 +32,7 @@ class Collective:
       bytes: of its operands on one device, in all runs.
       sent: bytes that a device sends, if they go round in a ring.
       devices: that take part in one.
+      channel: tells it from others where several instructions name it; "" where it has none.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Collective:
     bytes: float
     sent: float
     devices: int
+    channel: str = ""
 
 
 def find(
@@ -70,6 +72,7 @@ def find(
         bytes=runs * size,
         sent=runs * size * _sent_share(kind, taking_part),
         devices=taking_part,
+        channel=one.attribute("channel_id"),
     )
 
 

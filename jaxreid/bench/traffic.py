@@ -10,6 +10,7 @@ along.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 
 from jaxreid.bench import collectives, operations
@@ -124,7 +125,7 @@ def measure(program: Program, devices: int = 1) -> Traffic:
       program: as `Program.read` gives it.
       devices: that run it together; a collective that names no groups spans all of them.
     """
-    movers, sent, host, notes = [], [], [], []
+    movers, sent, host, notes, channels = [], [], [], [], set()
     for computation, instruction, runs in program.running():
         if instruction.opcode == "while" and program.trips(instruction) is None:
             often = program.places(instruction) or 1
@@ -132,8 +133,9 @@ def measure(program: Program, devices: int = 1) -> Traffic:
         if _goes_to_host(instruction):
             host.append(instruction.name)
         found = collectives.find(program, computation, instruction, runs, devices)
-        if found is not None:
+        if found is not None and found.channel not in channels:
             sent.append(found)
+            channels |= {found.channel} - {""}
         mover = _mover(program, computation, instruction, runs)
         if mover.bytes or mover.flops:
             movers.append(mover)
@@ -185,9 +187,13 @@ Moved = list[tuple[Array, float]]
 def _moved(program: Program, computation: Computation, instruction: Instruction) -> Moved:
     if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
         return []
+    if instruction.name.startswith("async-collective-done"):  # what the start has counted
+        return []
+    carried_in, carried_out = _carried(instruction)
     reads = [
         (array, _share_read(program, computation, instruction, place, array))
         for place, array in _operand_arrays(computation, instruction)
+        if place not in carried_in
     ]
     outputs = instruction.outputs
     if instruction.opcode == "copy-start":  # returns the copy, its source and a flag
@@ -197,8 +203,25 @@ def _moved(program: Program, computation: Computation, instruction: Instruction)
         writes = [(array, 1.0) for array in outputs[len(reads) : 2 * len(reads)]]
     else:
         written = _share_written(program, computation, instruction)
-        writes = list(zip(outputs, written, strict=True))
+        writes = [
+            (array, share)
+            for place, (array, share) in enumerate(zip(outputs, written, strict=True))
+            if place not in carried_out
+        ]
     return [(array, share) for array, share in (*reads, *writes) if array.space == 0 and share]
+
+
+def _carried(instruction: Instruction) -> tuple[set[int], set[int]]:
+    """Operands and outputs that a fusion only hands on while a collective goes on beside it.
+
+    On large slices a TPU's compiler spreads a collective over many fusions, each of which names it
+    and its buffers again.
+    """
+    called = instruction.called.get("calls", ("",))[0]
+    if instruction.opcode != "fusion" or not called.startswith("async_collective_fusion"):
+        return set(), set()
+    pairs = re.findall(r"\{(\d+)\}: \((\d+), \{\}\)", instruction.attributes)
+    return {int(place) for _, place in pairs}, {int(place) for place, _ in pairs}
 
 
 def _operand_arrays(computation: Computation, instruction: Instruction) -> list[tuple[int, Array]]:

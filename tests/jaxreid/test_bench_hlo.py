@@ -239,3 +239,43 @@ def test_a_loop_that_data_ends_counts_as_often_as_its_array_has_places():
     counted = traffic.measure(hlo.Program.read(text))
     assert counted.flops == 7 * 2 * 16**3
     assert any("unknown length counts as 7 runs" in note for note in counted.notes)
+
+
+def test_a_collective_that_is_spread_over_fusions_counts_once():
+    """As a TPU's compiler writes it: each fusion names the collective and hands its buffers on."""
+    gather = (
+        "all-gather({}), channel_id=85, replica_groups=mesh['axis_0'=8] {{'axis_0'}}, "
+        "dimensions={{0}}"
+    )
+    text = f"""
+%start (p.0: f32[100]) -> (f32[100], f32[800]) {{
+  %p.0 = f32[100]{{0}} parameter(0)
+  %g.0 = f32[800]{{0}} {gather.format("%p.0")}
+  ROOT %call = (f32[100]{{0}}, f32[800]{{0}}) custom-call(%g.0), custom_call_target="AsyncStart"
+}}
+
+%async_collective_fusion.1 (p.1: f32[100], q.1: f32[800], x.1: f32[50]) -> (f32[50], f32[100], f32[800]) {{
+  %p.1 = f32[100]{{0}} parameter(0)
+  %q.1 = f32[800]{{0}} parameter(1)
+  %x.1 = f32[50]{{0}} parameter(2)
+  %g.1 = f32[800]{{0}} {gather.format("%p.1")}
+  %double = f32[50]{{0}} add(%x.1, %x.1)
+  ROOT %all.1 = (f32[50]{{0}}, f32[100]{{0}}, f32[800]{{0}}) tuple(%double, %p.1, %g.1)
+}}
+
+ENTRY %main (p: f32[100], x: f32[50]) -> f32[50] {{
+  %p = f32[100]{{0}} parameter(0)
+  %x = f32[50]{{0}} parameter(1)
+  %async-collective-start = (f32[100]{{0}}, f32[800]{{0}}) fusion(%p), kind=kCustom, calls=%start
+  %one = f32[100]{{0}} get-tuple-element(%async-collective-start), index=0
+  %two = f32[800]{{0}} get-tuple-element(%async-collective-start), index=1
+  %work = (f32[50]{{0}}, f32[100]{{0}}, f32[800]{{0}}) fusion(%one, %two, %x), kind=kOutput, output_to_operand_aliasing={{{{1}}: (0, {{}}), {{2}}: (1, {{}})}}, calls=%async_collective_fusion.1
+  ROOT %found = f32[50]{{0}} get-tuple-element(%work), index=0
+}}
+"""
+    found = traffic.measure(hlo.Program.read(text), 8)
+    (one,) = found.collectives
+    assert (one.kind, one.bytes, one.sent, one.channel) == ("all-gather", 400, 7 * 400, "85")
+    moved = {mover.name: mover.bytes for mover in found.movers}
+    assert moved["work"] == 2 * 50 * 4, "what is handed on is not moved"
+    assert moved["async-collective-start"] <= (100 + 100 + 800) * 4
