@@ -28,7 +28,8 @@ def held(workdir: str | os.PathLike[str]) -> Iterator[None]:
     says, and to start a run twice is left to the user not to do.
 
     Args:
-      workdir: the run's folder; made if it is missing. One that cannot be written is not locked.
+      workdir: the run's folder; made if it is missing. One that cannot be written is not locked;
+        nor is one whose lock file cannot be opened, with a warning.
 
     Raises:
       ValueError: another process holds it.
@@ -40,11 +41,13 @@ def held(workdir: str | os.PathLike[str]) -> Iterator[None]:
         logging.info("%s is not locked: start no second run in it", workdir)
         yield
         return
+    folder = pathlib.Path(workdir)
     try:
-        folder = pathlib.Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / FILE_NAME).open("a+")
-    except OSError:  # of which `runs.prepare_folder` tells what to do
+    except OSError as error:
+        if os.access(folder, os.W_OK):  # else `runs.prepare_folder` tells what to do
+            _warn(workdir, error)
         yield
         return
     with file:
@@ -61,15 +64,17 @@ def _take(file: IO[str], workdir: str | os.PathLike[str]) -> None:
             "has ended, stop it (SIGTERM lets it save), or name another folder."
         ) from error
     except OSError as error:
-        logging.warning(
-            "%s cannot be locked (%s): start no second run in it", workdir, error.strerror
-        )
+        _warn(workdir, error)
         return
     now = datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds")
     with contextlib.suppress(OSError):  # a full disk: the lock holds, only its words are missing
         file.truncate(0)
         json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": now}, file)
         file.flush()
+
+
+def _warn(workdir: str | os.PathLike[str], error: OSError) -> None:
+    logging.warning("%s cannot be locked (%s): start no second run in it", workdir, error.strerror)
 
 
 def _holder(file: IO[str]) -> str:

@@ -77,3 +77,9 @@ def test_a_folder_that_cannot_be_written_is_left_to_others_to_explain(tmp_path):
     (tmp_path / "file").touch()
     with lock.held(tmp_path / "file"):
         pass
+
+
+def test_a_lock_file_that_cannot_be_opened_is_warned_of(tmp_path, caplog):
+    (tmp_path / lock.FILE_NAME).mkdir()
+    with lock.held(tmp_path):
+        assert f"{tmp_path} cannot be locked (Is a directory)" in caplog.text
