@@ -136,8 +136,9 @@ class NoticeWatch:
         """Ends it; an answer that is still awaited is not waited for."""
         self._done.set()
 
-    def notice(self) -> str:
-        """Asks once; returns which notice stands, empty if none or if nobody answers."""
+    def ask(self) -> dict[str, bool]:
+        """Asks once; returns of each notice whether it stands, without those nobody answered."""
+        found = {}
         for path, word in _NOTICES.items():
             request = urllib.request.Request(
                 f"http://{self._host}/computeMetadata/v1/{path}",
@@ -145,18 +146,18 @@ class NoticeWatch:
             )
             try:
                 with self._opener.open(request, timeout=2) as answer:
-                    if answer.read().decode(errors="replace").strip() == word:
-                        return f"{path} is {word}"
+                    found[path] = answer.read().decode(errors="replace").strip() == word
             except (OSError, http.client.HTTPException, urllib.error.URLError):
                 continue
-        return ""
+        return found
 
     def _watch(self) -> None:
-        before = self.notice()
+        stood = self.ask()
         while not self._done.wait(self._every):
-            now = self.notice()
-            if now and now != before and not self._done.is_set():
-                logging.warning("notice of this machine: %s", now)
+            now = self.ask()
+            new = [path for path, stands in now.items() if stands and not stood.get(path)]
+            if new and not self._done.is_set():
+                logging.warning("notice of this machine: %s is %s", new[0], _NOTICES[new[0]])
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            before = now
+            stood |= now  # what was not answered stays as it was

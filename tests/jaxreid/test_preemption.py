@@ -61,7 +61,7 @@ def test_outside_the_main_thread_no_signal_is_taken():
 
 
 class Metadata:
-    """A metadata server with answers that a test changes."""
+    """A metadata server with answers that a test changes; to an empty one it is an error to ask."""
 
     def __init__(self):
         self.answers = {"maintenance-event": "NONE", "preempted": "FALSE"}
@@ -70,10 +70,11 @@ class Metadata:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.flavors.append(self.headers["Metadata-Flavor"])
-                self.send_response(200)
-                self.end_headers()
                 name = self.path.removeprefix("/computeMetadata/v1/instance/")
-                self.wfile.write(outer.answers[name].encode())
+                answer = outer.answers[name]
+                self.send_response(200 if answer else 503)
+                self.end_headers()
+                self.wfile.write(answer.encode())
 
             def log_message(self, *_):
                 pass
@@ -92,9 +93,10 @@ class Metadata:
             self.server.server_close()
             thread.join()
 
-    def wait_for_questions(self, count):
+    def wait_for_questions(self, count, stopper=None):
+        """Returns after so many, or when the stopper was told to stop, which ends them."""
         until = len(self.flavors) + count
-        while len(self.flavors) < until:
+        while len(self.flavors) < until and not (stopper and stopper.cause):
             time.sleep(0.001)
 
 
@@ -137,11 +139,41 @@ def test_what_stood_at_the_start_or_moves_the_machine_alive_stops_nothing(metada
         assert not stopper.reached(1)
 
 
+@pytest.mark.parametrize("word", ["", "NONE"])
+def test_a_question_that_failed_makes_an_old_notice_no_new_one(metadata, word):
+    """Unlike the answer that none stands any more."""
+    notice = "TERMINATE_ON_HOST_MAINTENANCE"
+    metadata.answers["maintenance-event"] = notice
+    watch = preemption.NoticeWatch(metadata.host, every=0.001)
+    with preemption.Stopper() as stopper:
+        stopper.begin()
+        watch.start()
+        for answer in (notice, word, notice):
+            metadata.answers["maintenance-event"] = answer
+            metadata.wait_for_questions(8, stopper)
+        watch.stop()
+        assert stopper.reached(1) == bool(word)
+
+
+def test_a_second_notice_beside_an_old_one_counts(metadata):
+    metadata.answers["maintenance-event"] = "TERMINATE_ON_HOST_MAINTENANCE"
+    watch = preemption.NoticeWatch(metadata.host, every=0.001)
+    with preemption.Stopper() as stopper:
+        stopper.begin()
+        watch.start()
+        metadata.wait_for_questions(4)
+        assert not stopper.reached(1)
+        metadata.answers["preempted"] = "TRUE"
+        metadata.wait_for_questions(100, stopper)
+        watch.stop()
+        assert stopper.reached(2)
+
+
 def test_nobody_answers():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{closed.getsockname()[1]}"
-    assert preemption.NoticeWatch(host).notice() == ""
+    assert preemption.NoticeWatch(host).ask() == {}
 
 
 @pytest.mark.parametrize(
