@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from jaxreid import integrity, paths, room
+from jaxreid import hosts, integrity, paths, room
 from jaxreid.typing import PyTree
 
 WHICH = ("best", "last")
@@ -24,7 +25,33 @@ class SaveFailedError(OSError):
     """A checkpoint could not be written."""
 
 
+class _Deleter:
+    """Deletes like another, but takes the checksums first.
+
+    So what a kill in the midst of it leaves is not taken for a checkpoint that lost a file.
+    """
+
+    def __init__(self, inner: Any, directory: epath.Path) -> None:
+        self._inner, self._directory = inner, directory
+
+    def delete(self, step: int) -> None:
+        if hosts.is_first():
+            integrity.unseal(self._directory / str(step))
+        self._inner.delete(step)
+
+    def delete_steps(self, steps: Sequence[int]) -> None:
+        for step in steps:
+            self.delete(step)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 class _Manager(ocp.CheckpointManager):
+    def __init__(self, directory: epath.Path, **fields: Any) -> None:
+        super().__init__(directory, **fields)
+        self._checkpoint_deleter = _Deleter(self._checkpoint_deleter, directory)
+
     def reached_preemption(self, step: int) -> bool:
         # The loop asks JAX itself. Orbax would ask from its own thread, too, with the number of an
         # earlier step, and confuse the count by which processes agree on the step to stop at.
@@ -95,6 +122,7 @@ class Checkpoints:
         Raises:
           ValueError: this step is there already.
           SaveFailedError: it cannot be written, or the one before could not.
+          RuntimeError: another process of the run was lost meanwhile.
         """
         if step in self._manager.all_steps():
             raise ValueError(
@@ -128,9 +156,14 @@ class Checkpoints:
         except SaveFailedError:
             raise
         except Exception as error:  # whatever the threads of Orbax have met
+            full = any(map(room.is_full, _with_causes(error)))
+            if hosts.joined() and not full and _tells_of_a_loss(error):
+                raise RuntimeError(
+                    f"in the save of step {self._saving}: {type(error).__name__}: {error}"
+                ) from error
             self._manager.reload()  # it has forgotten what the failed one would have replaced
-            full, there = room.is_full(error), room.free(self.directory)
-            reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
+            there = room.free(self.directory)
+            reason = "the disk is full" if full else f"{type(error).__name__}: {error}".rstrip(".")
             before = (
                 "There is none before it"
                 if self.last is None
@@ -232,6 +265,7 @@ class Checkpoints:
 
         Raises:
           SaveFailedError: it could not be written.
+          RuntimeError: another process of the run was lost meanwhile.
         """
         with self._explained():
             self._manager.wait_until_finished()
@@ -241,6 +275,7 @@ class Checkpoints:
 
         Raises:
           SaveFailedError: it did.
+          RuntimeError: another process of the run was lost meanwhile.
         """
         if not self._manager.is_saving_in_progress():
             self.wait()
@@ -258,13 +293,35 @@ class Checkpoints:
             try:
                 with self._explained():
                     end()
-            except SaveFailedError as failed:
+            except (SaveFailedError, RuntimeError) as failed:
                 if error is None:
                     error = failed
                 else:  # what it follows from, as a rule
                     logging.error("%s", failed)
-        if isinstance(error, SaveFailedError) and kind is None:
+        if error is not None and kind is None:
             raise error
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it was raised from, or in the handling of."""
+    known: BaseException | None = error
+    while known is not None:
+        yield known
+        known = known.__cause__ or known.__context__
+
+
+def _tells_of_a_loss(error: BaseException) -> bool:
+    """Whether waiting for the other processes failed, and not because this one met an error.
+
+    Orbax makes a TimeoutError, which is an OSError, of every failure at a barrier.
+    """
+    at_barrier = False
+    for known in _with_causes(error):
+        if isinstance(known, OSError) and not isinstance(known, TimeoutError):
+            return False
+        at_barrier |= isinstance(known, jax.errors.JaxRuntimeError)
+        at_barrier |= isinstance(known, TimeoutError) and "barrier" in str(known)
+    return at_barrier
 
 
 def _score(metrics: dict[str, float]) -> float:

@@ -22,6 +22,8 @@ SET_ASIDE = "damaged-"
 
 # Written by Orbax after the checksums.
 _LAST = "commit_success.txt"
+_METADATA = "_CHECKPOINT_METADATA"
+_ITEMS = ("variables", "optimizer", "meta", "metrics")
 _NEEDED = (
     "meta/metadata",
     "optimizer/_METADATA",
@@ -44,6 +46,15 @@ def seal(folder: str | os.PathLike[str]) -> None:
     place = epath.Path(folder)
     found = {name: _describe(path) for name, path in _files(place)}
     (place / MANIFEST).write_text(json.dumps(found, indent=0, sort_keys=True))
+
+
+def unseal(folder: str | os.PathLike[str]) -> None:
+    """Takes the checksums away from a checkpoint that is about to be deleted.
+
+    Args:
+      folder: of the checkpoint. `mend` takes what is left of it for the rest of a deletion.
+    """
+    (epath.Path(folder) / MANIFEST).unlink(missing_ok=True)
 
 
 def damage(folder: str | os.PathLike[str], item: str = "", *, quick: bool = False) -> str:
@@ -82,9 +93,14 @@ def damage(folder: str | os.PathLike[str], item: str = "", *, quick: bool = Fals
 def mend(directory: str | os.PathLike[str]) -> None:
     """Readies the checkpoints of a run for going on; for one process, before any opens them.
 
-    What killed saves and deletions left behind is removed. A damaged last checkpoint is set aside
-    under another name, with a warning, so that the run goes on from the one before and can save
-    this step again.
+    What killed saves and deletions left behind is removed: folders under Orbax's name for a save
+    that is under way; in a bucket, folders with neither checksums nor the file that ends a save;
+    and, older than a whole checkpoint, folders without checksums, which a deletion takes first, in
+    which something is missing. None is removed that holds anything but parts of a checkpoint.
+
+    Every other checkpoint that is not whole is set aside under another name, with a warning, so
+    that the run goes on from the one before and can save this step again. A whole one in a bucket
+    without the file that ends a save, such as one copied from a disk, is given it.
 
     Args:
       directory: of the checkpoints; may be missing.
@@ -96,13 +112,17 @@ def mend(directory: str | os.PathLike[str]) -> None:
     if not place.is_dir():
         return
     _remove_unfinished(place)
+    if "://" in os.fspath(place):
+        _finish_saves(place)
+    if not place.is_dir():  # a bucket has no empty folders
+        return
     whole = None
     for step in _steps(place):
         folder = place / str(step)
         wrong = damage(folder, quick=whole is not None)
         if not wrong:
             whole = step if whole is None else whole
-        elif whole is not None and wrong.endswith("missing"):
+        elif whole is not None and _is_remainder(folder):
             logging.info("removing %s, whose deletion was cut short", folder)
             folder.rmtree()
         else:
@@ -118,8 +138,9 @@ def mend(directory: str | os.PathLike[str]) -> None:
 
 def _steps(directory: epath.Path) -> list[int]:
     """Steps that have a checkpoint, newest first."""
-    names = (path.name for path in directory.iterdir() if path.is_dir())
-    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    names = [path.name for path in directory.iterdir() if path.is_dir()]
+    steps = (int(name) for name in names if name.isdecimal())
+    return sorted((step for step in steps if str(step) in names), reverse=True)
 
 
 def _remove_unfinished(directory: epath.Path) -> None:
@@ -127,10 +148,37 @@ def _remove_unfinished(directory: epath.Path) -> None:
     unfinished = list(directory.glob(f"*{UNFINISHED}*"))
     if "://" in os.fspath(directory):
         folders = (directory / str(step) for step in _steps(directory))
-        unfinished += [folder for folder in folders if not (folder / _LAST).exists()]
+        unfinished += [f for f in folders if not (f / _LAST).exists() and _is_remainder(f)]
     for path in unfinished:
         logging.info("removing %s, a save that was cut short", path)
         path.rmtree()
+
+
+def _finish_saves(directory: epath.Path) -> None:
+    """Decides about the folders of a bucket that lack the last file of a save.
+
+    The checksums come before that file, so they tell whether anything else is missing.
+    """
+    if not directory.is_dir():
+        return
+    for step in _steps(directory):
+        folder = directory / str(step)
+        if (folder / _LAST).exists():
+            continue
+        wrong = damage(folder, quick=True)
+        if wrong or not (folder / MANIFEST).exists():
+            _set_aside(folder, wrong or f"{MANIFEST} and {_LAST} are missing")
+            continue
+        logging.info("%s is whole, but for %s, which is written", folder, _LAST)
+        items = [path for path in folder.iterdir() if path.name in _ITEMS]
+        for path in (*items, folder):  # the folder's own last, like Orbax
+            (path / _LAST).write_text(f"Checkpoint commit was successful to {path}")
+
+
+def _is_remainder(folder: epath.Path) -> bool:
+    """Whether a folder is the beginning of a save or the rest of a deletion, and nothing else."""
+    parts = {*_ITEMS, _LAST, _METADATA}
+    return all(path.name in parts for path in folder.iterdir())
 
 
 def _set_aside(folder: epath.Path, wrong: str) -> None:
@@ -170,7 +218,7 @@ def _files(folder: epath.Path) -> Iterator[tuple[str, epath.Path]]:
         if path.is_dir():
             for name, inner in _files(path):
                 yield f"{path.name}/{name}", inner
-        elif path.name not in (_LAST, MANIFEST, "_CHECKPOINT_METADATA"):
+        elif path.name not in (_LAST, MANIFEST, _METADATA):
             yield path.name, path
 
 
@@ -193,8 +241,16 @@ def _manifest(folder: epath.Path) -> dict[str, tuple[int, int]] | None:
     path = folder / MANIFEST
     if not path.exists():
         return None
-    content: dict[str, Any] = json.loads(path.read_text())
-    return {name: (int(size), int(checksum)) for name, (size, checksum) in content.items()}
+    content: Any = json.loads(path.read_text())
+    if not isinstance(content, dict) or not all(map(_is_pair, content.values())):
+        raise ValueError("it holds no size and checksum for each file")
+    return {name: (size, checksum) for name, (size, checksum) in content.items()}
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether a value is a size and a checksum."""
+    is_list = isinstance(value, list) and len(value) == 2
+    return is_list and all(isinstance(number, int) for number in value)
 
 
 def _damage_without_checksums(folder: epath.Path, item: str) -> str:

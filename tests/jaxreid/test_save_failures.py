@@ -5,11 +5,12 @@ import os
 import pathlib
 import time
 
+import jax
 import numpy as np
 import pytest
 
+from jaxreid import cli, exit_codes, hosts, integrity, runs
 from jaxreid import config as config_lib
-from jaxreid import integrity, runs
 from jaxreid.checkpoint import Checkpoints, SaveFailedError
 from tests.jaxreid import disks, tiny
 from tests.jaxreid.test_checkpoint import kept, save, state
@@ -46,6 +47,75 @@ def test_a_save_that_failed_is_told_by_the_next_call(failing, tmp_path, call):
     save(failing, 2, 20.0)  # there is room again
     failing.wait()
     assert (failing.last, failing.best) == (2, 2)
+
+
+def test_the_reason_ends_with_one_full_stop(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError("it is not ours.")
+
+    monkeypatch.setattr(integrity, "seal", refuse)
+    with (
+        pytest.raises(SaveFailedError, match=r"PermissionError: it is not ours\. It takes"),
+        Checkpoints(tmp_path, create=True) as checkpoints,
+    ):
+        save(checkpoints, 1)
+
+
+def _broken_barrier(folder):
+    lost = jax.errors.JaxRuntimeError("UNAVAILABLE: the task /job:0/task:1 sent no heartbeat")
+    raise TimeoutError("Timed out while waiting for async_write_complete barrier.") from lost
+
+
+def _broken_exchange(folder):
+    raise jax.errors.JaxRuntimeError("FAILED_PRECONDITION: connection closed by peer")
+
+
+def _slow_disk(folder):
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(folder))
+
+
+def _refused_before_a_barrier(folder):
+    try:
+        raise PermissionError("not ours")
+    except PermissionError:
+        _broken_exchange(folder)
+
+
+@pytest.mark.parametrize(
+    ("failure", "joined", "kind"),
+    [
+        (_broken_barrier, True, RuntimeError),
+        (_broken_exchange, True, RuntimeError),
+        (_broken_exchange, False, SaveFailedError),
+        (_slow_disk, True, SaveFailedError),
+        (_no_room, True, SaveFailedError),
+        (_refused_before_a_barrier, True, SaveFailedError),
+    ],
+)
+def test_a_process_lost_during_a_save_is_no_failure_of_the_disk(
+    tmp_path, monkeypatch, failure, joined, kind
+):
+    """The command then ends with `exit_codes.LOST`, upon which launchers start it again."""
+    monkeypatch.setattr(integrity, "seal", failure)
+    with Checkpoints(tmp_path, create=True) as checkpoints, monkeypatch.context() as patch:
+        save(checkpoints, 1)
+        patch.setattr(hosts, "joined", lambda: joined)
+        with pytest.raises((RuntimeError, SaveFailedError)) as caught:
+            checkpoints.wait()
+        assert type(caught.value) is kind
+        assert "step 1" in str(caught.value)
+        if kind is RuntimeError:
+            assert cli._of_jax(caught.value)[1] == exit_codes.LOST
+
+
+def test_a_loss_is_told_when_leaving(tmp_path, monkeypatch):
+    monkeypatch.setattr(integrity, "seal", _broken_barrier)
+    monkeypatch.setattr(hosts, "joined", lambda: True)
+    with (
+        pytest.raises(RuntimeError, match="in the save of step 1: TimeoutError"),
+        Checkpoints(tmp_path, create=True) as checkpoints,
+    ):
+        save(checkpoints, 1)
 
 
 def test_leaving_tells_of_it_unless_there_is_another_error(tmp_path, monkeypatch, caplog):
