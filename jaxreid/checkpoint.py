@@ -50,7 +50,8 @@ class _Deleter:
 class _Manager(ocp.CheckpointManager):
     def __init__(self, directory: epath.Path, **fields: Any) -> None:
         super().__init__(directory, **fields)
-        self._checkpoint_deleter = _Deleter(self._checkpoint_deleter, directory)
+        inner: Any = vars(self)["_checkpoint_deleter"]
+        self._checkpoint_deleter = _Deleter(inner, directory)
 
     def reached_preemption(self, step: int) -> bool:
         # The loop asks JAX itself. Orbax would ask from its own thread, too, with the number of an
