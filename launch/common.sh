@@ -113,13 +113,14 @@ run() {
 }
 
 # What an exit code of jaxreid train means, by jaxreid/exit_codes.py: finished, explained (2 is
-# argparse's), lost (another process of the run is gone), stopped or crashed.
+# argparse's), lost (another process of the run is gone), stopped, interrupted (by Ctrl-C) or crashed.
 kind_of() {
   case "$1" in
     0) echo finished ;;
     1 | 2) echo explained ;;
     69) echo lost ;;
     75) echo stopped ;;
+    130) echo interrupted ;;
     *) echo crashed ;;
   esac
 }
@@ -129,10 +130,16 @@ name_of() {
   if (($1 > 128)); then more="$(kill -l "$1" 2>/dev/null || true)"; fi
   more="${more:+signal $more}"
   if (($1 == 69)); then more="another process was lost"; fi
+  if (($1 == 130)); then more="Ctrl-C"; fi
   echo "code $1${more:+ ($more)}"
 }
 
 # What is said of an error that jaxreid has explained, by code.
 say_explained() {
   say "code $1: an error that jaxreid explains above; to start again would change nothing."
+}
+
+# What is said where somebody has typed Ctrl-C, or sent SIGINT, to the training itself.
+say_interrupted() {
+  say "code 130: stopped by Ctrl-C, and everything is saved. The same command goes on."
 }

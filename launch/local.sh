@@ -8,7 +8,8 @@
 # process is enough for that. Time: see the README; on GPUs not measured. Cost: this machine's hours.
 #
 #   --restarts N       after a crash (0 by default). What was stopped with everything saved, code 75,
-#                      is always started again; an error that was explained, code 1 or 2, never is
+#                      is always started again; an error that was explained, code 1 or 2, never is,
+#                      nor what Ctrl-C stopped, code 130
 #   --processes N      N processes that find each other at 127.0.0.1, each with its share of the GPUs
 #                      (on CPUs all see the same cores): a rehearsal of several hosts
 #   --port P           where process 0 listens; a free one by default
@@ -79,7 +80,7 @@ signal_all() {
 }
 
 # Waits for all; sets `code` to that of the first which ended with another than 0. Who has lost another
-# only says so: what the other one says counts.
+# only says so: what the other one says counts. So does that it was Ctrl-C by which all were stopped.
 wait_for_all() {
   local i this left deadline=""
   code=0
@@ -95,9 +96,10 @@ wait_for_all() {
       case "$(kind_of "$code")" in
         finished) code="$this" ;;
         lost) [ "$this" -eq 0 ] || code="$this" ;;
+        stopped) [ "$(kind_of "$this")" != interrupted ] || code="$this" ;;
       esac
       # Those that were stopped together are still saving: leave them to it.
-      case "$(kind_of "$this")" in finished | stopped) continue ;; esac
+      case "$(kind_of "$this")" in finished | stopped | interrupted) continue ;; esac
       if [ -z "$deadline" ] && [ ${#left[@]} -gt 0 ]; then
         say "ending the others: they cannot go on without process $i"
         signal_all TERM
@@ -125,6 +127,10 @@ while :; do
     finished) exit 0 ;;
     explained)
       say_explained "$code"
+      exit "$code"
+      ;;
+    interrupted)
+      say_interrupted
       exit "$code"
       ;;
     stopped) say "code 75: stopped, and everything is saved; starting again" ;;

@@ -99,7 +99,7 @@ start_training() {
   fi
 }
 
-# Streams the log of worker 0 until all workers have ended. Sets `verdict`, a kind of code or
+# Streams the log of worker 0 until all workers have ended. Sets `verdict`, a kind of code, gone or
 # unreachable, and `code`.
 follow_training() {
   local states
@@ -127,16 +127,17 @@ follow_training() {
 }
 
 # From a line a worker to a verdict: what was explained counts more than that some were stopped, which
-# counts more than a crash; who has lost another only says so.
+# counts more than a crash or an end without a code; who has lost another only says so.
 judge() {
   local line this kind rank
   verdict=finished code=0
   while IFS= read -r line; do
     this="${line##* }"
-    case "$this" in gone | none) this=75 ;; esac
-    [ "$this" -eq 0 ] || say "${line#jaxreid-}"
     kind="$(kind_of "$this")"
-    for rank in explained stopped crashed lost; do
+    # Killed together with what should have kept its code, or the machine has started anew.
+    case "$this" in gone | none) kind=gone this=137 ;; esac
+    [ "$kind" = finished ] || say "${line#jaxreid-}"
+    for rank in explained interrupted stopped crashed gone lost; do
       [ "$verdict" != "$rank" ] || break
       [ "$kind" = "$rank" ] || continue
       verdict="$kind" code="$this"
@@ -157,28 +158,44 @@ leave() {
   exit "$1"
 }
 
+crashes=0
+# may_restart WHAT_HAPPENED: counts the crashes of all hosts together, up to --restarts.
+may_restart() {
+  crashes=$((crashes + 1))
+  [ "$crashes" -le "${opt[restarts]}" ] || return 1
+  say "$1; restart $crashes of ${opt[restarts]} of all hosts"
+}
+
 # Makes the resource ready, trains on it, and does both again where that helps. `make_ready`,
-# `delete` and `can_restart` are the script's.
+# `delete` and `can_restart`, whether after a crash with a code, are the script's.
 train_there() {
-  local unreachable=0
+  local unreachable=0 what restart
   trap 'say "The training goes on there; the same command follows it again."; exit 130' INT
   while :; do
     make_ready
     verdict=unreachable
     if start_training; then follow_training; fi
+    [ "$verdict" = unreachable ] || unreachable=0
     case "$verdict" in
       finished) leave 0 ;;
       explained)
         say_explained "$code"
         leave "$code"
         ;;
-      stopped)
-        unreachable=0
-        say "it was stopped, and goes on from what it has saved"
+      interrupted)
+        say_interrupted
+        leave "$code"
         ;;
-      crashed | lost)
-        can_restart || {
-          say "it crashed with $(name_of "$code"), and --restarts ${opt[restarts]} are used up"
+      stopped) say "it was stopped, and goes on from what it has saved" ;;
+      crashed | lost | gone)
+        what="it crashed with $(name_of "$code")"
+        restart=can_restart
+        if [ "$verdict" = gone ]; then
+          what="it was killed without leaving a code"
+          restart=may_restart
+        fi
+        "$restart" "$what" || {
+          say "$what, and --restarts ${opt[restarts]} are used up"
           leave "$code"
         }
         ;;

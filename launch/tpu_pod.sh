@@ -59,12 +59,7 @@ make_ready() {
 
 delete() { tpus queued-resources delete "${opt[name]}" --force --quiet; }
 
-crashes=0
-can_restart() {
-  crashes=$((crashes + 1))
-  [ "$crashes" -le "${opt[restarts]}" ] || return 1
-  say "it crashed with $(name_of "$code"); restart $crashes of ${opt[restarts]} of all hosts"
-}
+can_restart() { may_restart "$@"; }
 
 if [ "$only_delete" = yes ]; then
   delete

@@ -70,7 +70,7 @@ def _jaxreid(words):
     """Ends as the scenario says of `codes`, or of `codes-I` in process or on worker I.
 
     A negative code is that of a signal; "wait" waits for SIGTERM and then ends with 75, "deaf" does
-    not hear it.
+    not hear it; "all killed" takes along whoever waits for its code.
     """
     process = os.environ.get("STUB_WORKER") if _hosts() > 1 else None
     if "--process_id" in words:
@@ -79,6 +79,8 @@ def _jaxreid(words):
     end = _next("codes" if process is None else f"codes-{process}", 0)
     if end == "wait":
         signal.signal(signal.SIGTERM, _stop)
+    elif end == "all killed":
+        _end_session(os.getsid(0))
     elif end == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:

@@ -31,7 +31,7 @@ def test_a_jobset_is_built_pushed_and_applied(tmp_path):
     assert (slices["replicas"], job["completions"], job["parallelism"]) == (2, 8, 8)
     # 75 is none of those that end it.
     (rule,) = job["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [1, 2])
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [1, 2, 130])
     assert policy["rules"] == [
         {"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
     ]

@@ -34,6 +34,20 @@ def test_an_explained_error_is_not_tried_again(tmp_path, code):
     assert f"code {code}: an error that jaxreid explains above" in done.said
 
 
+def test_what_ctrl_c_has_stopped_is_not_started_again(tmp_path):
+    done = _local(tmp_path / "one", "--restarts=5", codes=[130]).run()
+    assert done.code == 130
+    assert len(done.trainings()) == 1
+    assert "code 130: stopped by Ctrl-C, and everything is saved" in done.said
+    # The signal comes to one process, from which the others hear of it.
+    scenario = {"codes-0": [75], "codes-1": [130]}
+    done = _local(tmp_path / "two", "--restarts=5", "--processes=2", **scenario).run()
+    assert done.code == 130
+    assert len(done.trainings()) == 2
+    assert "process 1 of 2 ended with code 130 (Ctrl-C)" in done.said
+    assert "ending the others" not in done.said
+
+
 def test_crashes_are_tried_again_as_often_as_asked_for(tmp_path):
     done = _local(tmp_path, "--restarts=2", codes=[-11, 75, 3, -9]).run()
     assert done.code == 137

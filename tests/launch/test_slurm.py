@@ -29,7 +29,7 @@ def test_a_step_gets_its_arguments_and_a_finished_job_stays_finished(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "returns", "again"),
-    [(75, 99, True), (1, 0, False), (2, 0, False), (9, 2, True), (9, 3, False)],
+    [(75, 99, True), (1, 0, False), (2, 0, False), (130, 0, False), (9, 2, True), (9, 3, False)],
 )
 def test_a_job_goes_back_into_the_queue_where_that_helps(tmp_path, code, returns, again):
     done = _slurm(tmp_path, codes=[code], returns=returns).run()

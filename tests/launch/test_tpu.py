@@ -53,6 +53,23 @@ def test_a_vm_restarts_what_was_stopped_and_reports_what_was_explained(tmp_path)
     assert "to start again would change nothing" in done.said
 
 
+def test_what_ctrl_c_has_stopped_on_a_vm_is_not_started_again(tmp_path):
+    done = _vm(tmp_path, states=["READY"], codes=[130]).run()
+    assert done.code == 130
+    assert len(done.trainings()) == 1
+    assert "worker 0 of 1: code 130" in done.said
+    assert "stopped by Ctrl-C" in done.said
+
+
+def test_what_is_always_killed_on_a_vm_is_not_started_for_ever(tmp_path):
+    done = _vm(tmp_path, "--restarts=1", states=["READY"], codes=["all killed"]).run()
+    assert done.code == 137
+    assert len(done.trainings()) == 2
+    assert "worker 0 of 1: gone" in done.said
+    assert "killed without leaving a code; restart 1 of 1" in done.said
+    assert "--restarts 1 are used up" in done.said
+
+
 def test_a_vm_that_was_taken_away_is_created_again_and_trains_again(tmp_path):
     # It answers to the copying, the installation and the start; then it is gone.
     reachable = [True, True, True, False, False, True]
@@ -168,6 +185,13 @@ def test_an_explained_error_of_a_slice_ends_it(tmp_path):
     assert len(done.trainings()) == 2
     assert "to start again would change nothing" in done.said
     assert done.verbs()[-1] == "delete"
+
+
+def test_ctrl_c_at_one_host_of_a_slice_ends_it(tmp_path):
+    scenario = {"codes-0": [75], "codes-1": [130]}
+    done = _pod(tmp_path, states=["ACTIVE"], **scenario).run()
+    assert done.code == 130
+    assert len(done.trainings()) == 2
 
 
 def test_a_request_that_failed_is_reported(tmp_path):
