@@ -10,6 +10,24 @@ from ml_collections import ConfigDict
 RULES = ("sqrt", "linear", "none")
 
 
+def devices_of(saved: ConfigDict, config: ConfigDict) -> int | None:
+    """Says for how many devices the batch of a saved run was resolved.
+
+    Args:
+      saved: what the run's folder holds, whatever that is.
+      config: of the command that goes on with it, not resolved.
+
+    Returns:
+      All devices together; None where ``saved`` was not resolved from this ``batch_per_device``.
+    """
+    each, size = saved.get("batch_per_device"), saved.get("batch_size")
+    if each is None or each != config.get("batch_per_device"):
+        return None
+    # Else nobody has resolved it: a batch that is given counts for nothing beside one by device.
+    resolved = isinstance(each, int) and isinstance(size, int) and 1 <= each <= size
+    return size // each if resolved and size % each == 0 else None
+
+
 def resolve(config: ConfigDict, devices: int) -> ConfigDict:
     """Makes a batch by device the batch of all devices, and scales the learning rates.
 

@@ -237,6 +237,12 @@ def load(workdir: str | os.PathLike[str]) -> ConfigDict:
         raise ValueError(f"{path} is not JSON ({error}); restore it from a copy.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no fields; restore it from a copy.")
+    missing = [name for name in ("data", "model") if not isinstance(content.get(name), dict)]
+    if missing:
+        raise ValueError(
+            f"{path} is not the configuration of a run: it has no section {missing[0]!r}. Restore "
+            "it from a copy, or name the folder of a run that `jaxreid train` has written."
+        )
     for name, value in _LATER_FIELDS.items():
         section, _, field = name.rpartition(".")
         inside = content.get(section) if section else content

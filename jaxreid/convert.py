@@ -84,6 +84,11 @@ def convert_run(
                 f"config.{name} is {config[name]!r}, and a converted run starts from {_FIELD} "
                 "alone: leave it out."
             )
+    if config.get("batch_per_device") is not None:
+        raise ValueError(
+            f"config.batch_per_device is {config.batch_per_device!r}, and a converted run was "
+            "trained elsewhere, on devices that are not known: leave it out."
+        )
     weights = weight_files.read(source, field=_FIELD)
     rows, num_classes = _sizes(config, weights)
     words = _fill_up(read_vocabulary(vocabulary, unknown=config.data.unknown), rows, vocabulary)

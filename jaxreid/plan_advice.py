@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -66,25 +67,36 @@ def largest_batch(
       failed: the estimate of the config as it is.
     """
     low, high = 0, config.batch_size // target.count
-    points, best = {low: _fixed(failed), high: failed.total}, None
+    limit, best = failed.usable, None
+    points = {low: _fixed(failed), high: _beside(limit, failed)}
     logging.info("%d pairs on each device do not fit; looking for how many do", high)
     for unit in (_MULTIPLE, 1):
         for _ in range(_TRIES):
             between = range(low // unit * unit + unit, high, unit)
             if not between or (unit == 1 and low >= _MULTIPLE):
                 break
-            guess = int(_guess(points, target.usable)) // unit * unit
+            guess = int(_guess(points, limit)) // unit * unit
             pairs = min(max(guess, between[0]), between[-1])
             found = target.estimate(with_batch(config, pairs, target.count), sizes)
             fits = "fits" if found.fits else "does not fit"
             logging.info("%d pairs on each device take %s, which %s", pairs, gib(found.total), fits)
-            points[pairs] = found.total
+            points[pairs] = _beside(limit, found)
             low, best, high = (pairs, found, high) if found.fits else (low, best, pairs)
     return Batch(low, best, high)
 
 
 def _fixed(estimate: Estimate) -> float:
     return estimate.total - estimate.parts["activations"] - estimate.parts["batch"]
+
+
+def _beside(limit: float, estimate: Estimate) -> float:
+    """Bytes on the side of the limit that the answer says.
+
+    What the compiler refuses may count as less, where it does not tell how much it needs.
+    """
+    if estimate.fits:
+        return min(estimate.total, limit)
+    return max(estimate.total, math.nextafter(limit, math.inf))
 
 
 def _guess(points: dict[int, float], limit: float) -> float:

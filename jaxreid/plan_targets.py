@@ -185,7 +185,8 @@ class TpuSlice:
             if error.used is None:
                 activations = counted(self, config, sizes).work.peak
             parts = {**held, "activations": activations}
-            return Estimate(parts, self.usable, False, None, step.feed)
+            usable = min(self.usable, error.limit or self.usable)
+            return Estimate(parts, usable, False, None, step.feed)
         memory = tpu.memory_numbers(compiled)
         parts = {
             **held,

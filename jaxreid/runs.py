@@ -106,12 +106,12 @@ def with_batch(config: ConfigDict, workdir: str | os.PathLike[str]) -> ConfigDic
     Raises:
       ValueError: a field is not as it must be.
     """
-    devices, folder = jax.device_count(), paths.as_path(workdir)
+    devices, folder = None, paths.as_path(workdir)
     if config.get("batch_per_device") and (folder / config_lib.FILE_NAME).exists():
         before = config_lib.load(folder)
-        if _has_begun(folder) and before.get("batch_per_device") == config.batch_per_device:
-            devices = before.batch_size // before.batch_per_device
-    return batch_rule.resolve(config, devices)
+        if _has_begun(folder):
+            devices = batch_rule.devices_of(before, config)
+    return batch_rule.resolve(config, devices or jax.device_count())
 
 
 def prepare_folder(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:

@@ -23,8 +23,8 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
+from jaxreid import batch_rule, exit_codes, files, logbook, paths, tables
 from jaxreid import config as config_lib
-from jaxreid import exit_codes, files, logbook, paths, tables
 
 FILE_NAME = "sweep.json"
 SEED = "seed"
@@ -39,8 +39,11 @@ SCORES = {
 }
 """Scores of the table, of the step with the best of the first one; sweep.json has all."""
 
+_EXPLAINED = (exit_codes.FAILED, 2)  # 2 is argparse's
+_STOPPED = (exit_codes.STOPPED, exit_codes.INTERRUPTED)
 _CHOSEN_BY = "val/t2i/rank1"
 _PREFIX = "config."
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _LONGEST_NAME = 200
 _UNSAFE = r"[^\w.+-]+"  # letters that some file system or shell does not take as they are
 
@@ -90,7 +93,12 @@ def parse(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     for word in words:
         name, equals, text = word.removeprefix("--").partition("=")
         values = _values(text)
-        if not name.startswith(_PREFIX) or not equals or not all(values):
+        if values is None:
+            raise ValueError(
+                f"--sweep is {word!r}, in which a bracket or a quote has no partner, so where its "
+                "values end cannot be told. Close it: config.data.image_size=(96,32),(192,64)."
+            )
+        if not name.startswith(_PREFIX) or name == _PREFIX or not equals or not all(values):
             raise ValueError(
                 f"--sweep is {word!r}; it takes config.FIELD=VALUE,VALUE, for example "
                 "config.seed=0,1,2. Commas inside of brackets or quotes belong to a value: "
@@ -105,10 +113,12 @@ def parse(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _values(text: str) -> tuple[str, ...]:
-    pieces, depth, quote = [""], 0, ""
+def _values(text: str) -> tuple[str, ...] | None:
+    """Splits at commas; None where brackets or quotes do not come in pairs."""
+    pieces, quote = [""], ""
+    closing: list[str] = []
     for letter in text:
-        if letter == "," and not depth and not quote:
+        if letter == "," and not closing and not quote:
             pieces.append("")
             continue
         pieces[-1] += letter
@@ -116,8 +126,12 @@ def _values(text: str) -> tuple[str, ...]:
             quote = "" if letter == quote else quote
         elif letter in "'\"":
             quote = letter
-        else:
-            depth += (letter in "([{") - (letter in ")]}")
+        elif letter in _BRACKETS:
+            closing.append(_BRACKETS[letter])
+        elif letter in _BRACKETS.values() and (not closing or closing.pop() != letter):
+            return None
+    if closing or quote:
+        return None
     return tuple(piece.strip() for piece in pieces)
 
 
@@ -187,8 +201,8 @@ def run_all(
       words: the command that trains a run.
 
     Returns:
-      The exit code of all: 0, `exit_codes.FAILED` if any failed, or `exit_codes.STOPPED` if told to
-      stop, with the runs to come not begun.
+      0; `exit_codes.FAILED` if runs failed and all explained it, `exit_codes.CRASHED` if one did
+      not; told to stop, with runs not begun, `exit_codes.STOPPED` or, by Ctrl-C, `INTERRUPTED`.
 
     Raises:
       OSError: the folder cannot be written.
@@ -208,16 +222,19 @@ def run_all(
             logging.info("%s: %s", what, run.state)
             save(runs, workdir)
             if run.state == "stopped" or children.told_to_stop:
-                return exit_codes.STOPPED
+                by_hand = children.by_hand or run.exit_code == exit_codes.INTERRUPTED
+                return exit_codes.INTERRUPTED if by_hand else exit_codes.STOPPED
     save(runs, workdir)
-    return exit_codes.FAILED if any(run.state == "failed" for run in runs) else 0
+    codes = {run.exit_code for run in runs if run.state == "failed"}
+    failed = exit_codes.FAILED if codes <= {*_EXPLAINED} else exit_codes.CRASHED
+    return failed if codes else 0
 
 
 def _state(exit_code: int, told_to_stop: bool) -> str:
     if exit_code == 0:
         return "finished"
     # A signal also ends a process that is not yet, or no longer, training.
-    stopped = exit_code == exit_codes.STOPPED or (told_to_stop and exit_code < 0)
+    stopped = exit_code in _STOPPED or (told_to_stop and exit_code < 0)
     return "stopped" if stopped else "failed"
 
 
@@ -234,7 +251,11 @@ def _finished_before(workdir: str | os.PathLike[str]) -> set[str]:
 def _is_as_before(run: Run) -> bool:
     """Whether the folder holds this very run; if not, the run itself says what is wrong."""
     try:
-        return not config_lib.differences(config_lib.load(run.workdir), run.config)
+        saved = config_lib.load(run.workdir)
+        # The run would keep the batch that it began with; this process asks for no devices.
+        devices = batch_rule.devices_of(saved, run.config)
+        config = batch_rule.resolve(run.config, devices) if devices else run.config
+        return not config_lib.differences(saved, config)
     except ValueError:
         return False
 
@@ -242,23 +263,34 @@ def _is_as_before(run: Run) -> bool:
 class _Children:
     """Runs commands one by one; told to stop, by SIGTERM, it tells the one that runs.
 
+    Ctrl-C the terminal tells both, and a run that hears it twice ends without saving.
+
     Attributes:
       told_to_stop: whether it was.
+      by_hand: whether by Ctrl-C.
     """
 
     def __init__(self) -> None:
-        self.told_to_stop = False
+        self.told_to_stop = self.by_hand = False
         self._child: subprocess.Popen | None = None
 
     def __enter__(self) -> _Children:
-        self._before = signal.signal(signal.SIGTERM, self._stop)
+        signals = (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, self._told) for number in signals}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _stop(self, *_: object) -> None:
+    def _told(self, number: int, _: object) -> None:
         self.told_to_stop = True
+        if number == signal.SIGINT:
+            self.by_hand = True
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._child.send_signal(signal.SIGTERM)
@@ -266,7 +298,7 @@ class _Children:
     def run(self, words: Sequence[str]) -> int:
         """Runs a command to its end; returns its exit code, negative after a signal."""
         with subprocess.Popen(words) as self._child:
-            if self.told_to_stop:  # while it was being started
+            if self.told_to_stop:  # before or while it was being started
                 self._stop()
             code = self._child.wait()
         self._child = None

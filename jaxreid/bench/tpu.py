@@ -56,11 +56,12 @@ class DoesNotFitError(ValueError):
 
     Attributes:
       used: bytes that it would take, arguments included; None where the compiler does not tell.
+      limit: bytes that a program can have there, likewise.
     """
 
-    def __init__(self, message: str, used: float | None) -> None:
+    def __init__(self, message: str, used: float | None, limit: float | None = None) -> None:
         super().__init__(message)
-        self.used = used
+        self.used, self.limit = used, limit
 
 
 def bench_tpu(
@@ -228,6 +229,7 @@ def _explained(batch_per_device: int, topology: str) -> Iterator[None]:
             "smaller one, or compute activations twice: --config.model.remat=true where the "
             "network has it.",
             _bytes(used) if needed else None,
+            _bytes(limit) if needed else None,
         ) from error
 
 

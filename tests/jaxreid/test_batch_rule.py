@@ -1,5 +1,7 @@
 """The batch by device, and the rates that go with it."""
 
+import json
+
 import pytest
 
 from jaxreid import batch_rule, runs
@@ -61,3 +63,27 @@ def test_a_run_that_goes_on_keeps_the_batch_it_began_with(tmp_path, monkeypatch)
     config.batch_per_device = 4
     with pytest.raises(ValueError, match="batch_per_device: 2 -> 4"):
         runs.prepare_folder(runs.with_batch(config, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("stored", [16, 60, None])
+def test_a_batch_that_nobody_has_resolved_does_not_count(stored, tmp_path, monkeypatch):
+    config = _config(batch_per_device=64)
+    content = json.loads(config_lib.to_json(config)) | {"batch_size": stored}
+    if stored is None:
+        del content["batch_size"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    monkeypatch.setattr(runs.jax, "device_count", lambda: 2)
+    again = runs.with_batch(config, tmp_path)
+    assert again.batch_size == 128
+    with pytest.raises(ValueError, match=f"batch_size: {stored} -> 128"):
+        runs.prepare_folder(again, tmp_path)
+
+
+def test_the_devices_of_a_resolved_batch():
+    config = _config(batch_per_device=8)
+    saved = batch_rule.resolve(config, 4)
+    assert batch_rule.devices_of(saved, config) == 4
+    assert batch_rule.devices_of(saved, _config(batch_per_device=16)) is None
+    assert batch_rule.devices_of(saved, _config()) is None
+    assert batch_rule.devices_of(_config(), _config()) is None

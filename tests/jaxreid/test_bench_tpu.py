@@ -133,7 +133,7 @@ def test_a_batch_that_does_not_fit_is_named(message):
     told = r"--batch_per_device is 9.*17.92G of 15.75G hbm"
     with pytest.raises(tpu.DoesNotFitError, match=told) as caught:
         tpu.compile_step(Step(), 9, "v5e:2x4")
-    assert caught.value.used == 17.92 * 2**30
+    assert (caught.value.used, caught.value.limit) == (17.92 * 2**30, 15.75 * 2**30)
 
 
 def test_images_live_on_the_chip_where_they_fit():

@@ -231,6 +231,8 @@ def test_a_run_from_before_a_field_was_added(config, tmp_path):
     assert config_lib.load(tmp_path) == config
     # What somebody's own config has no room for is not put there.
     for strange in ({"seed": 0, "eval": 3}, {"stages": 3}, {"stages": (1, "x")}):
+        strange |= {"data": {"resize": "area"}, "model": {}}
+        strange["data"] |= {"sampling": "pairs", "test_name": "", "word_vectors": ""}
         (tmp_path / "config.json").write_text(json.dumps(strange))
         assert config_lib.load(tmp_path).to_dict() == strange
 
@@ -381,6 +383,22 @@ def test_a_folder_that_is_no_run(tmp_path):
 def test_a_broken_file(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json .*restore it from a copy"):
+        config_lib.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        ({}, "data"),
+        ({"model": {}}, "data"),
+        ({"data": {}}, "model"),
+        ({"data": {}, "model": 1}, "model"),
+    ],
+)
+def test_a_file_of_something_else_is_no_run(tmp_path, content, missing):
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    told = rf"config\.json is not the configuration of a run: it has no section '{missing}'"
+    with pytest.raises(ValueError, match=told):
         config_lib.load(tmp_path)
 
 

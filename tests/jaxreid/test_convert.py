@@ -207,6 +207,13 @@ def test_other_weights_besides(config, words, tmp_path, field):
         convert.convert_run("best.npz", config, tmp_path / "run", vocabulary=str(words))
 
 
+def test_a_batch_of_devices_that_are_not_known(config, words, tmp_path):
+    config = copy.deepcopy(config)
+    config.batch_per_device = 64
+    with pytest.raises(ValueError, match=r"config\.batch_per_device is 64.*leave it out"):
+        convert.convert_run("best.npz", config, tmp_path / "run", vocabulary=str(words))
+
+
 RECORDS = [
     {"split": "train", "processed_tokens": [["A", "red"], ["red", "bag"]]},
     {"split": "test", "processed_tokens": [["blue", "blue"]]},

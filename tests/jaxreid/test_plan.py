@@ -168,9 +168,13 @@ MIB = 2**20
 
 @dataclasses.dataclass
 class _Stub:
-    """Eight devices on which a pair takes 10 MiB, beside 100 MiB of parameters."""
+    """Eight devices on which a pair takes 10 MiB, beside 100 MiB of parameters.
+
+    Their compiler refuses more than `most` pairs, whatever they take.
+    """
 
     usable: float
+    most: int = 1000
     tried: list[int] = dataclasses.field(default_factory=list)
     topology: str = "stub"
     kind: str = "NVIDIA L4"
@@ -186,7 +190,7 @@ class _Stub:
         self.tried.append(pairs)
         parts = {"parameters": 100 * MIB, "activations": 10 * MIB * pairs, "batch": 0}
         line = roofline.Roofline(1e12, 1e9, 0.0, flops.device(self.kind))
-        return plan_targets.Estimate(parts, self.usable, True, line, "device")
+        return plan_targets.Estimate(parts, self.usable, pairs <= self.most, line, "device")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,14 @@ def test_the_largest_batch_that_fits_is_found(usable, pairs, next_pairs, tries):
     assert len(target.tried) == 1 + tries
     if pairs:
         assert found.estimate.total == (100 + 10 * pairs) * MIB
+
+
+@pytest.mark.parametrize(("most", "pairs", "next_pairs"), [(20, 16, 24), (5, 5, 6), (0, 0, 1)])
+def test_what_is_refused_though_it_counts_as_little_is_not_guessed_to_fit(most, pairs, next_pairs):
+    target = _Stub(10_000 * MIB, most)
+    config = _config(batch_size=8 * 64)
+    found = plan_advice.largest_batch(target, config, SIZES, target.estimate(config, SIZES))
+    assert (found.pairs, found.next_pairs) == (pairs, next_pairs)
 
 
 def _planned(monkeypatch, usable):
@@ -325,13 +337,14 @@ def test_a_batch_too_large_for_a_tpu_is_told_with_the_number_that_fits():
     assert told.numbers["advice"]["batch_per_device"]["pairs"] == 8
 
 
-def test_what_the_compiler_refuses_counts_as_it_says(monkeypatch):
+@pytest.mark.parametrize(("limit", "usable"), [(None, 16e9), (15e9, 15e9), (17e9, 16e9)])
+def test_what_the_compiler_refuses_counts_as_it_says(monkeypatch, limit, usable):
     def refuse(step, pairs, topology):
-        raise tpu.DoesNotFitError("too large", 17.5 * 2**30)
+        raise tpu.DoesNotFitError("too large", 17.5 * 2**30, limit)
 
     monkeypatch.setattr(tpu, "compile_step", refuse)
     chips = tuple(jax.devices()[:4])  # nothing is compiled for them
     found = plan_targets.TpuSlice("v5e:2x2", chips, 16e9).estimate(_config(batch_size=16), SIZES)
     assert not found.fits
     assert found.line is None
-    assert found.total == 17.5 * 2**30
+    assert (found.total, found.usable) == (17.5 * 2**30, usable)

@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import sys
 
 import pytest
 
-from jaxreid import cli, cli_config, exit_codes, sweep
+from jaxreid import batch_rule, cli, cli_config, exit_codes, sweep
 from tests.jaxreid import tiny
 
 CONFIG = f"{tiny.CONFIGS / 'ssan.py'}:quickstart,runlocal"
@@ -33,15 +34,30 @@ if code == "stops":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(60)
+if code in ("Ctrl-C", "Ctrl-C, dies"):
+    def told(number, _):
+        assert number == signal.SIGINT
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(0.5)  # in which no other signal may come
+        sys.exit(130)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, told if code == "Ctrl-C" else signal.SIG_DFL)
+    if code == "Ctrl-C, dies":
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
 sys.exit(int(code))
 """
 
 
 @pytest.fixture(autouse=True)
 def unhandled():
-    before = signal.getsignal(signal.SIGTERM)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
     yield
-    assert signal.getsignal(signal.SIGTERM) is before  # a sweep leaves no handler behind
+    after = [signal.getsignal(number) for number in numbers]
+    assert after == before  # a sweep leaves no handler behind
 
 
 def _load(setting):
@@ -82,11 +98,16 @@ def test_values_are_separated_by_commas_outside_of_brackets_and_quotes():
         (["config.seed="], "--sweep is 'config.seed='"),
         (["config.seed=0,,1"], "--sweep is 'config.seed=0,,1'"),
         (["config.seed=0,0"], "a value stands in it twice"),
+        (["config.=1"], "--sweep is 'config.=1'; it takes config.FIELD=VALUE,VALUE"),
+        (["config.seed=(0,1"], "--sweep is 'config.seed=(0,1', in which a bracket or a quote has"),
+        (["config.seed=0),1"], "in which a bracket or a quote has no partner"),
+        (["config.seed=(0],1"], "in which a bracket or a quote has no partner"),
+        (["config.seed='0,1"], "in which a bracket or a quote has no partner"),
         (["config.seed=0", "config.seed=1"], "names config.seed twice"),
     ],
 )
 def test_what_is_no_sweep_is_refused(words, named):
-    with pytest.raises(ValueError, match=named.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(named)):
         sweep.parse(words)
 
 
@@ -162,12 +183,21 @@ def test_without_seeds_there_is_nothing_to_average(tmp_path):
 def test_one_that_fails_is_told_and_the_others_run(tmp_path):
     runs = _plan(tmp_path, "config.seed=0,1,2")
     ranks = {run.name: 40 for run in runs}
-    assert sweep.run_all(runs, tmp_path, _child(ranks, {"seed=1": 3})) == exit_codes.FAILED
+    assert sweep.run_all(runs, tmp_path, _child(ranks, {"seed=1": 2})) == exit_codes.FAILED
     assert [run.state for run in runs] == ["finished", "failed", "finished"]
     found = json.loads((tmp_path / "sweep.json").read_text())
-    assert found["runs"][1]["exit_code"] == 3
+    assert found["runs"][1]["exit_code"] == 2
     assert found["settings"][0]["count"] == 2
     assert "failed" in sweep.table(runs)
+
+
+@pytest.mark.parametrize("code", [exit_codes.CRASHED, exit_codes.LOST, 137])
+def test_one_that_crashes_has_launchers_start_the_sweep_again(tmp_path, code):
+    runs = _plan(tmp_path, "config.seed=0,1,2")
+    ranks = {run.name: 40 for run in runs}
+    codes = {"seed=0": exit_codes.FAILED, "seed=1": code}
+    assert sweep.run_all(runs, tmp_path, _child(ranks, codes)) == exit_codes.CRASHED
+    assert [run.state for run in runs] == ["failed", "failed", "finished"]
 
 
 def _calls(workdir, run):
@@ -208,6 +238,37 @@ def test_told_to_stop_the_sweep_stops_its_run_and_goes_on_later(tmp_path, how):
     again = _plan(tmp_path, "config.seed=0,1,2")
     assert sweep.run_all(again, tmp_path, _child(ranks)) == 0
     assert [_calls(tmp_path, run) for run in again] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-C, dies", exit_codes.INTERRUPTED])
+def test_ctrl_c_ends_the_sweep_which_tells_no_run_again(tmp_path, how):
+    runs = _plan(tmp_path, "config.seed=0,1,2")
+    ranks = {run.name: 40 for run in runs}
+    code = sweep.run_all(runs, tmp_path, _child(ranks, {"seed=1": how}))
+    assert code == exit_codes.INTERRUPTED
+    assert [run.state for run in runs] == ["finished", "stopped", "not begun"]
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert [run["state"] for run in found["runs"]] == ["finished", "stopped", "not begun"]
+    assert runs[1].exit_code == (-signal.SIGINT if how == "Ctrl-C, dies" else 130)
+
+
+def test_a_finished_run_of_a_batch_by_device_is_skipped(tmp_path):
+    runs = _plan(tmp_path, "config.seed=0,1", "config.batch_per_device=4")
+    ranks = {run.name: 40 for run in runs}
+
+    def on_devices(count):
+        def words(run):
+            saved = sweep.Run(**vars(run) | {"config": batch_rule.resolve(run.config, count)})
+            return _child(ranks)(saved)
+
+        return words
+
+    assert sweep.run_all(runs, tmp_path, on_devices(8)) == 0
+    assert sweep.run_all(runs, tmp_path, on_devices(2)) == 0
+    assert [_calls(tmp_path, run) for run in runs] == [1, 1]
+    runs[0].config.batch_rule = "linear"
+    assert sweep.run_all(runs, tmp_path, on_devices(8)) == 0
+    assert [_calls(tmp_path, run) for run in runs] == [2, 1]
 
 
 def test_a_run_that_stops_by_itself_stops_the_sweep(tmp_path):
