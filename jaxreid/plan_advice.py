@@ -75,7 +75,9 @@ def largest_batch(
             between = range(low // unit * unit + unit, high, unit)
             if not between or (unit == 1 and low >= _MULTIPLE):
                 break
-            guess = int(_guess(points, limit)) // unit * unit
+            # A line to what is refused without telling why would lead back to it: halve then.
+            told = points[high] > math.nextafter(limit, math.inf)
+            guess = int(_guess(points, limit) if told else (low + high) / 2) // unit * unit
             pairs = min(max(guess, between[0]), between[-1])
             found = target.estimate(with_batch(config, pairs, target.count), sizes)
             fits = "fits" if found.fits else "does not fit"

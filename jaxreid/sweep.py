@@ -39,10 +39,9 @@ SCORES = {
 }
 """Scores of the table, of the step with the best of the first one; sweep.json has all."""
 
-_EXPLAINED = (exit_codes.FAILED, 2)  # 2 is argparse's
+_EXPLAINED = {exit_codes.FAILED, 2}  # 2 is argparse's
 _STOPPED = (exit_codes.STOPPED, exit_codes.INTERRUPTED)
-_CHOSEN_BY = "val/t2i/rank1"
-_PREFIX = "config."
+_CHOSEN_BY, _PREFIX = "val/t2i/rank1", "config."
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _LONGEST_NAME = 200
 _UNSAFE = r"[^\w.+-]+"  # letters that some file system or shell does not take as they are
@@ -226,7 +225,7 @@ def run_all(
                 return exit_codes.INTERRUPTED if by_hand else exit_codes.STOPPED
     save(runs, workdir)
     codes = {run.exit_code for run in runs if run.state == "failed"}
-    failed = exit_codes.FAILED if codes <= {*_EXPLAINED} else exit_codes.CRASHED
+    failed = exit_codes.FAILED if codes <= _EXPLAINED else exit_codes.CRASHED
     return failed if codes else 0
 
 
@@ -263,7 +262,7 @@ def _is_as_before(run: Run) -> bool:
 class _Children:
     """Runs commands one by one; told to stop, by SIGTERM, it tells the one that runs.
 
-    Ctrl-C the terminal tells both, and a run that hears it twice ends without saving.
+    Ctrl-C reaches both from the terminal, and a run that hears it twice ends without saving.
 
     Attributes:
       told_to_stop: whether it was.
@@ -285,9 +284,8 @@ class _Children:
 
     def _told(self, number: int, _: object) -> None:
         self.told_to_stop = True
-        if number == signal.SIGINT:
-            self.by_hand = True
-        else:
+        self.by_hand |= number == signal.SIGINT
+        if number == signal.SIGTERM:
             self._stop()
 
     def _stop(self) -> None:
