@@ -23,6 +23,8 @@ def base():
             "pretrained_sha256": "",
             "runlocal": False,
             "log_every_steps": 50,
+            "checkpoint_every_minutes": 0,
+            "max_to_keep": 1,
             "margin": config_dict.placeholder(float),
             "model": {"width": 64},
             "data": {
