@@ -360,13 +360,7 @@ def override_free(config: ConfigDict, values: Mapping[str, Any]) -> None:
 def differences(
     old: ConfigDict, new: ConfigDict, *, free: Collection[str] = FREE_FIELDS
 ) -> list[str]:
-    """Lists the fields that differ and matter, each as ``field: old -> new``.
-
-    Args:
-      old: one configuration.
-      new: another.
-      free: fields that may differ.
-    """
+    """Lists the fields that differ, but for the free ones, each as ``field: old -> new``."""
     before, after = _flat(_plain(old)), _flat(_plain(new))
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
