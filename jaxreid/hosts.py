@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,7 +19,10 @@ T = TypeVar("T")
 HEARTBEAT_SECONDS = 20
 """A process that was not heard of for so long counts as lost, and the others end."""
 
-_SHUTDOWN_SECONDS = 60
+_PATIENCE: dict[str, Any] = {
+    "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+    "shutdown_timeout_seconds": 60,
+}
 _LONGEST_MESSAGE = 2000  # bytes of an error that is told to the other processes
 
 
@@ -43,9 +46,11 @@ def join(
     given["--process_id"] = process_id
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given):
-        if surroundings := _surroundings():
-            logging.info("looking for the other processes of this %s job", surroundings)
+        if is_one_of_several():
+            logging.info("looking for the other processes of this run")
             _initialize()
+        elif _may_be_one_of_several():
+            _initialize_if_told()
         return
     if missing:
         raise ValueError(
@@ -74,36 +79,41 @@ def is_one_of_several() -> bool:
     return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") and _wants_tpu()
 
 
-def _surroundings() -> str:
-    """Names what starts this program several times, or might; empty for nothing that is known."""
-    if is_one_of_several():
-        return "Slurm" if "SLURM_STEP_NUM_TASKS" in os.environ else "TPU"
-    # A Cloud TPU machine says only when it is asked whether it is one of several.
+def _may_be_one_of_several() -> bool:
+    """Whether this is a machine with TPU chips: only when asked does it say how many there are."""
     chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
-    return "TPU" if chips and _wants_tpu() and importlib.util.find_spec("libtpu") else ""
+    return bool(chips and _wants_tpu() and importlib.util.find_spec("libtpu"))
 
 
 def _wants_tpu() -> bool:
     return os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] == "tpu"
 
 
+def _initialize_if_told() -> None:
+    """Joins the hosts of a TPU slice; a machine that knows of no slice is one by itself."""
+    try:
+        jax.distributed.initialize(**_PATIENCE)
+    except RuntimeError as error:
+        raise ValueError(_not_found(error)) from error
+    except (ValueError, OSError) as error:  # nothing tells JAX of a cluster, or nobody answers
+        logging.info("no other hosts are known to this TPU machine (%s)", error)
+
+
 def _initialize(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-        )
+        jax.distributed.initialize(coordinator, num_processes, process_id, **_PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"the processes of this run did not find each other ({error}). All have to be started "
-            "within five minutes, with the same --coordinator and --num_processes, and must reach "
-            "its port."
-        ) from error
+        raise ValueError(_not_found(error)) from error
+
+
+def _not_found(error: Exception) -> str:
+    return (
+        f"the processes of this run did not find each other ({error}). All have to be started "
+        "within five minutes, with the same --coordinator and --num_processes, and must reach its "
+        "port."
+    )
 
 
 def are_several() -> bool:

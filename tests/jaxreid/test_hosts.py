@@ -83,26 +83,58 @@ def test_says_what_is_wrong_with_the_others_address(given, message):
 
 
 @pytest.mark.parametrize(
-    ("variables", "chips", "expected"),
+    ("variables", "chips", "joins"),
     [
-        ({}, [], ""),
-        ({"SLURM_STEP_NUM_TASKS": "1"}, [], ""),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, [], "Slurm"),
-        ({"TPU_WORKER_HOSTNAMES": "localhost"}, [], ""),
-        ({"TPU_WORKER_HOSTNAMES": "one,two"}, [], "TPU"),
-        ({"TPU_WORKER_HOSTNAMES": "one,two", "JAX_PLATFORMS": "cpu"}, [], ""),
-        ({}, ["/dev/accel0"], "TPU"),
-        ({"JAX_PLATFORMS": "cpu"}, ["/dev/accel0"], ""),
+        ({}, [], False),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, [], False),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, [], True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, [], False),
+        ({"TPU_WORKER_HOSTNAMES": "one,two"}, [], True),
+        ({"TPU_WORKER_HOSTNAMES": "one,two", "JAX_PLATFORMS": "cpu"}, [], False),
+        ({}, ["/dev/accel0"], True),
+        ({"JAX_PLATFORMS": "cpu"}, ["/dev/accel0"], False),
     ],
 )
-def test_what_starts_several(monkeypatch, variables, chips, expected):
-    for name in ("SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES", "JAX_PLATFORMS"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(hosts.glob, "glob", lambda pattern: chips if "accel" in pattern else [])
-    monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: name == "libtpu")
-    joined = []
-    monkeypatch.setattr(hosts, "_initialize", lambda *given: joined.append(given))
+def test_what_starts_several(surroundings, variables, chips, joins):
+    asked = surroundings(variables, chips)
     hosts.join()
-    assert joined == ([()] if expected else [])
+    assert len(asked) == joins
+
+
+@pytest.mark.parametrize("error", [ValueError("coordinator_address should be defined."), OSError()])
+def test_a_tpu_machine_that_knows_of_no_others_is_one_by_itself(surroundings, error):
+    surroundings({}, ["/dev/accel0"], error)
+    hosts.join()
+    surroundings({"SLURM_STEP_NUM_TASKS": "4"}, [], ValueError("no"))
+    with pytest.raises(ValueError, match="did not find each other"):
+        hosts.join()
+
+
+def test_others_that_do_not_come_are_an_error(surroundings):
+    surroundings({}, ["/dev/accel0"], RuntimeError("Barrier timed out"))
+    with pytest.raises(ValueError, match=r"did not find each other \(Barrier timed out\)"):
+        hosts.join()
+
+
+@pytest.fixture
+def surroundings(monkeypatch):
+    """Makes variables and chips those of another machine; returns what JAX is asked for."""
+
+    def make(variables, chips, error=None):
+        for name in ("SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES", "JAX_PLATFORMS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(hosts.glob, "glob", lambda pattern: chips if "accel" in pattern else [])
+        monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: name == "libtpu")
+        asked = []
+
+        def initialize(*given, **more):
+            asked.append((given, more))
+            if error is not None:
+                raise error
+
+        monkeypatch.setattr(hosts.jax.distributed, "initialize", initialize)
+        return asked
+
+    return make
