@@ -1,6 +1,8 @@
 """Runs a launch script among stubs."""
 
+import functools
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -40,6 +42,8 @@ class Launch:
             stderr=pipe,
             text=True,
             start_new_session=True,
+            # Tests that run in the background of a shell ignore it, and bash could not trap it.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def calls(self, name=None):
