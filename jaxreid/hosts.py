@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 T = TypeVar("T")
 
@@ -23,6 +25,8 @@ _PATIENCE: dict[str, Any] = {
     "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
     "shutdown_timeout_seconds": 60,
 }
+_LONGEST_WAIT = 3600  # seconds, for one host that builds a dataset or compiles longer than others
+_BARRIERS = itertools.count()
 _LONGEST_MESSAGE = 2000  # bytes of an error that is told to the other processes
 
 
@@ -166,6 +170,7 @@ def by_first(action: Callable[[], object]) -> None:
 
 def _tell_all(text: str) -> list[str]:
     """Returns the text of every process, the ends of long ones cut off."""
+    wait_for_all("all have something to tell")
     own = np.zeros(_LONGEST_MESSAGE, np.uint8)
     data = text.encode()[:_LONGEST_MESSAGE]
     own[: len(data)] = np.frombuffer(data, np.uint8)
@@ -174,9 +179,15 @@ def _tell_all(text: str) -> list[str]:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come to this point, which `what` names."""
+    """Returns when every process has come to this point, which `what` names.
+
+    The processes' own service counts them, with patience for an hour. In an exchange of arrays the
+    devices would wait for each other instead, those of CPUs for half a minute.
+    """
     if are_several():
-        multihost_utils.sync_global_devices(what)
+        everyone = set(range(jax.process_count()))
+        name = f"jaxreid: {what}, {next(_BARRIERS)}"
+        multihost.sync_global_processes(name, timeout=_LONGEST_WAIT, processes=everyone)
 
 
 def agree(value: float) -> float:

@@ -234,6 +234,7 @@ def _train(
         state, stage_index = _first_state(trainer, checkpoints, workdir)
         if _searches(trainer):
             _compile_validation(trainer, state)
+            hosts.wait_for_all("the validation is compiled")
         else:
             logging.warning(
                 "this network encodes no image alone, so nothing can be searched with it: the run "
@@ -344,6 +345,7 @@ def _run_stage(
             if halts(step):  # before minutes are spent on compiling
                 return state
             planned = loop.plan(programs, trainer.templates, trainer.feed, state, step, stop)
+            hosts.wait_for_all("the steps are compiled")
             progress.pause(step)
             before, every = step, trainer.config.log_every_steps
             state = loop.run_steps(
