@@ -254,9 +254,9 @@ def test_what_saves_memory_is_told_with_how_much():
         "--config.dtype=bfloat16",
     }
     assert all(change.total < now.total for change in changes.values())
-    # Three quarters of the images lie elsewhere.
+    # Half of the images lie elsewhere: a group of two devices has room for all of them.
     saved = now.total - changes["--config.data.feed=sharded"].total
-    assert saved == pytest.approx(3 / 4 * 1000 * 32 * 16 * 3)
+    assert saved == pytest.approx(1 / 2 * 1000 * 32 * 16 * 3)
 
 
 def test_a_guess_is_on_the_line_through_the_points_nearest_to_the_limit():

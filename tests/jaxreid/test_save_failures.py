@@ -165,6 +165,9 @@ def _save_big(workdir, step):
         checkpoints.save(step, variables=variables, optimizer=state(1)["optimizer"], meta={})
 
 
+@pytest.mark.filterwarnings(  # of TensorStore's threads, which come back after Orbax gave up
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("spare", [0, 1 << 20])
 def test_a_disk_that_is_full(tmp_path, spare):
     """The one before stays whole, and the next run writes the next one once there is room."""

@@ -128,6 +128,9 @@ def test_nothing_is_saved_by_the_clock_unless_it_is_due():
     assert checkpoints.checks == 4
 
 
+@pytest.mark.filterwarnings(  # of TensorStore's threads, which come back after Orbax gave up
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.slow
 def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(whole, tmp_path):
     config, expected, _ = whole

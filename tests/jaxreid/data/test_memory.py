@@ -35,6 +35,7 @@ def data(images, ids):
 
 
 whole = dataclasses.replace(data(34_054, 11_003), val=data(256, 64).train)
+runs.finish_data = lambda *_: None
 runs.load_run_data = lambda *_: whole
 peak = 0
 
