@@ -204,11 +204,10 @@ def make_train_step(
                     rngs={"dropout": dropout_key},
                     mutable=["batch_stats"],
                 )
-            outputs = sharding.split_logits(outputs, mesh)
             epoch = (state.step - first_step) // steps_per_epoch
-            loss, parts = objective(
-                outputs, data["labels"], data["valid"], rng=objective_key, epoch=epoch
-            )
+            outputs = sharding.split_logits(outputs, mesh)
+            whose = data["labels"], data["valid"]
+            loss, parts = objective(outputs, *whose, rng=objective_key, epoch=epoch)
             return loss, (parts, changed.get("batch_stats", {}))
 
         (loss, (parts, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(
