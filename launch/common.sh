@@ -87,12 +87,15 @@ whole() {
 
 # needs_training EXAMPLE_WORKDIR: the arguments of jaxreid train must have been given.
 needs_training() {
-  local name
+  local name word
   if is_dry && [ ${#train[@]} -eq 0 ]; then
     train=(--config configs/ssan.py:cuhk_pedes --workdir WORKDIR)
   fi
   for name in --config --workdir; do
-    printf '%s\n' "${train[@]}" | grep -qE "^$name(=|\$)" && continue
+    # No pipe into grep -q: it leaves at the first match, and pipefail would take that for a failure.
+    for word in "${train[@]}"; do
+      [[ "$word" != "$name" && "$word" != "$name="* ]] || continue 2
+    done
     refuse "$name is missing among the arguments of jaxreid train, which come after --, for" \
       "example: bash launch/$(basename "$0") ... -- --config configs/ssan.py:cuhk_pedes --workdir $1"
   done

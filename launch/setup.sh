@@ -35,7 +35,7 @@ find_python() {
 
 # The extra of the accelerator in this machine, if any: cuda, tpu or nothing.
 accelerator_extra() {
-  if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  if [[ "$(nvidia-smi -L 2>/dev/null || true)" == *GPU* ]]; then
     echo cuda
   elif compgen -G '/dev/accel[0-9]*' >/dev/null || compgen -G '/dev/vfio/[0-9]*' >/dev/null; then
     echo tpu

@@ -1,6 +1,5 @@
 """Runs a launch script among stubs."""
 
-import functools
 import pathlib
 import signal
 import subprocess
@@ -35,16 +34,21 @@ class Launch:
 
     def start(self):
         pipe = subprocess.PIPE
-        return subprocess.Popen(
-            self.command,
-            env=self.environment,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            start_new_session=True,
-            # Tests that run in the background of a shell ignore it, and bash could not trap it.
-            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        )
+        # Tests that run in the background of a shell ignore SIGINT, and bash could not trap what it
+        # inherits as ignored. A handler of ours does not survive exec, so the script has the default.
+        # (preexec_fn would fork in Python, of which JAX warns.)
+        kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdout=pipe,
+                stderr=pipe,
+                text=True,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, kept)
 
     def calls(self, name=None):
         return stubs.calls(self.folder, name)
