@@ -20,6 +20,9 @@ from jaxreid.typing import PyTree
 
 # Captions are padded to a multiple of this in evaluation, so that few shapes are compiled.
 _LENGTH_STEP = 16
+# Captions of like length go this many batches at once, up to so many rows: a recurrent step reads
+# all of its weights however few rows it has.
+_CAPTION_BATCHES, _MOST_CAPTIONS = 4, 256
 
 
 class Encoder:
@@ -28,7 +31,8 @@ class Encoder:
     Args:
       model: linen module with ``encode_image`` and ``encode_text``.
       mesh: the devices.
-      batch_size: images or captions a call, a multiple of the number of devices.
+      batch_size: images a call, a multiple of the number of devices; captions of like length go
+        several times as many at once.
       mean: of each colour channel.
       std: likewise.
       dtype: compute type.
@@ -81,14 +85,14 @@ class Encoder:
         """
         place = sharding.by_batch(self.mesh)
 
-        def block(rows: np.ndarray) -> jax.ShapeDtypeStruct:
-            shape = (self._batch_size, *rows.shape[1:])
-            return jax.ShapeDtypeStruct(shape, rows.dtype, sharding=place)
+        def block(array: np.ndarray, rows: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype, sharding=place)
 
-        self._program("image", ("embedding",), variables, block(images))
-        longest = np.sort(lengths)[::-1][:: self._batch_size]
-        for width in sorted({_width(length, tokens.shape[1]) for length in longest}):
-            words = block(tokens[:, :width]), block(lengths)
+        self._program("image", ("embedding",), variables, block(images, self._batch_size))
+        for rows, width in sorted(
+            {(r, w) for _, r, w in self._by_length(lengths, tokens.shape[1])}
+        ):
+            words = block(tokens[:, :width], rows), block(lengths, rows)
             self._program("text", ("embedding",), variables, *words)
 
     def images(
@@ -170,8 +174,9 @@ class Encoder:
         """
         found: dict[str, np.ndarray] = {}
         encode = self._encoder("text", names, variables)
-        for rows, out in self._by_length(encode, tokens, lengths):
-            for name, values in out.items():
+        for rows, size, width in self._by_length(lengths, tokens.shape[1]):
+            words, counts = _padded(tokens[rows, :width], size), _padded(lengths[rows], size)
+            for name, values in encode(self._put(words), self._put(counts)).items():
                 block = np.asarray(values, np.float32)[: len(rows)]
                 if name not in found:  # the longest captions come first: no later block is wider
                     found[name] = np.zeros((len(tokens), *block.shape[1:]), np.float32)
@@ -245,27 +250,25 @@ class Encoder:
         )
 
     def _by_length(
-        self, encode: Any, tokens: np.ndarray, lengths: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, dict[str, jax.Array]]]:
+        self, lengths: np.ndarray, limit: int
+    ) -> Iterator[tuple[Int[np.ndarray, " R"], int, int]]:
+        """Yields captions, longest first: which, the rows of their block and its tokens."""
         order = np.argsort(-lengths, kind="stable")
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            width = _width(lengths[rows[0]], tokens.shape[1])
-            (block, _), (block_lengths, _) = (
-                next(self._blocks(tokens[rows, :width])),
-                next(self._blocks(lengths[rows])),
-            )
-            yield rows, encode(self._put(block), self._put(block_lengths))
+        widths = [_width(length, limit) for length in lengths[order]]
+        few = self._batch_size
+        many = few * max(1, min(_CAPTION_BATCHES, _MOST_CAPTIONS // few))
+        start = 0
+        while start < len(order):
+            alike = widths[start : start + many].count(widths[start]) == many
+            size = many if alike else few
+            yield order[start : start + size], size, widths[start]
+            start += size
 
     def _blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         """Yields blocks of the batch size, the last one padded with zeros, and their true sizes."""
         for start in range(0, len(rows), self._batch_size):
             block = np.asarray(rows[start : start + self._batch_size])
-            count = len(block)
-            if count < self._batch_size:
-                padding = [(0, self._batch_size - count)] + [(0, 0)] * (block.ndim - 1)
-                block = np.pad(block, padding)
-            yield block, count
+            yield _padded(block, self._batch_size), len(block)
 
     def _put(self, block: np.ndarray) -> jax.Array:
         return sharding.put(block, sharding.by_batch(self.mesh))
@@ -274,6 +277,11 @@ class Encoder:
         """Where every host can read all of them."""
         several = self.mesh.is_multi_process
         return sharding.replicated(self.mesh) if several else sharding.by_batch(self.mesh)
+
+
+def _padded(block: np.ndarray, size: int) -> np.ndarray:
+    """A block with rows of zeros at its end."""
+    return np.pad(block, [(0, size - len(block))] + [(0, 0)] * (block.ndim - 1))
 
 
 def _width(longest: Any, limit: int) -> int:

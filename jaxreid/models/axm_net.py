@@ -145,6 +145,7 @@ class AXMNet(nn.Module):
                 self.feature_drop,
                 self.part_reduction,
                 self.dtype,
+                self.pointwise,
             )
         if self.nla:
             self.non_local = NonLocal(self.nla_reduction, self.dtype)

@@ -1,4 +1,4 @@
-"""Layers that the networks share: products, classifiers, pooling."""
+"""Layers that the networks share: products and classifiers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxreid.arrays import lead
 from jaxreid.typing import DType
@@ -32,47 +32,6 @@ def symmetric_uniform(bound: float) -> Initializer:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
-
-
-def max_pool(x: Float[Array, "B H W C"], size: int, strides: int, padding: int) -> Array:
-    """Maximum over square windows; padding never wins."""
-    pads = ((padding, padding), (padding, padding))
-    return nn.max_pool(x, (size, size), (strides, strides), pads)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def mean_pool(x: Float[Array, "B H W C"], rows: int, columns: int) -> Float[Array, "B h w C"]:
-    """Mean of windows side by side, float32; an odd last row or column is left out.
-
-    A sum of slices, since XLA's CPU back end takes ten times as long for the same reduction.
-    """
-    windows = _windows(x, rows, columns)
-    places = [(row, column) for row in range(rows) for column in range(columns)]
-    slices = [windows[:, :, row, :, column].astype(jnp.float32) for row, column in places]
-    return functools.reduce(jnp.add, slices) / len(places)
-
-
-def _windows(x: Array, rows: int, columns: int) -> Float[Array, "B h r w c C"]:
-    batch, height, width, channels = x.shape
-    x = x[:, : height // rows * rows, : width // columns * columns]
-    return x.reshape(batch, height // rows, rows, width // columns, columns, channels)
-
-
-def _mean_pool_forward(x: Array, rows: int, columns: int) -> tuple[Array, Array]:
-    return mean_pool(x, rows, columns), jnp.zeros((0, *x.shape[1:3]), x.dtype)
-
-
-def _mean_pool_backward(rows: int, columns: int, like: Array, grad: Array) -> tuple[Array]:
-    """Each pixel of a window gets its share; `like` holds type and size of the map alone."""
-    (batch, height, width, channels), share = grad.shape, grad / (rows * columns)
-    share = share.astype(like.dtype).reshape(batch, height, 1, width, 1, channels)
-    share = jnp.broadcast_to(share, (batch, height, rows, width, columns, channels))
-    share = share.reshape(batch, height * rows, width * columns, channels)
-    left = like.shape[1] - share.shape[1], like.shape[2] - share.shape[2]
-    return (jnp.pad(share, ((0, 0), (0, left[0]), (0, left[1]), (0, 0))),)
-
-
-mean_pool.defvjp(_mean_pool_forward, _mean_pool_backward)
 
 
 def accumulate(
@@ -239,38 +198,3 @@ def count_parameters(params: Any, num_classes: int = 0) -> int:
             size = size // int(leaf.shape[-1]) * num_classes
         total += size
     return total
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def peak(x: Float[Array, " ..."], axis: int) -> Float[Array, " ..."]:
-    """Maximum along one axis; its gradient goes to the first place that holds it.
-
-    The gradient of `jnp.max` looks for the maximum by comparing again, which gives 0 / 0 where a
-    compiler computes x a second time and rounds otherwise. Here the place is remembered, which also
-    spares keeping x for the backward pass.
-    """
-    return jnp.max(x, axis)
-
-
-def _peak_forward(x: Array, axis: int) -> tuple[Array, tuple[Array, int]]:
-    return jnp.max(x, axis), (jnp.argmax(x, axis), x.shape[axis])
-
-
-def _peak_backward(axis: int, saved: tuple[Array, int], grad: Array) -> tuple[Array]:
-    place, size = saved
-    place, grad = jnp.expand_dims(place, axis), jnp.expand_dims(grad, axis)
-    shape = [1] * grad.ndim
-    shape[axis] = size
-    here = jnp.arange(size, dtype=place.dtype).reshape(shape) == place
-    return (jnp.where(here, grad, jnp.zeros_like(grad)),)
-
-
-peak.defvjp(_peak_forward, _peak_backward)
-
-
-def masked_max(x: Float[Array, "N L ..."], lengths: Int[Array, " N"]) -> Float[Array, "N ..."]:
-    """Maximum over the first lengths[n] of L entries; 0 where there is none."""
-    valid = jnp.arange(x.shape[1]).reshape(1, -1) < lengths.reshape(-1, 1)
-    valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
-    most = peak(jnp.where(valid, x, jnp.finfo(x.dtype).min), 1)
-    return jnp.where((lengths > 0).reshape(-1, *[1] * (x.ndim - 2)), most, jnp.zeros_like(most))

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxreid.models.convolution import Conv, separable_as_dense
-from jaxreid.models.layers import max_pool, mean_pool
 from jaxreid.models.light_convolution import LightConv, dense_side_by_side
 from jaxreid.models.normalization import BatchNorm, relu
+from jaxreid.models.pooling import max_pool, mean_pool
 from jaxreid.typing import DType
 
 STREAMS = 4
@@ -193,7 +193,7 @@ class OSNet(nn.Module):
     def stem(self, x: Float[Array, "B H W I"], use_running_average: bool) -> Array:
         """First convolution; that of images halves twice, that of words keeps their number."""
         x = self.conv1(x, use_running_average)
-        return max_pool(x, 3, 2, 1) if self.modality == "vision" else x
+        return max_pool(x, 3, 2, 1, self.pointwise) if self.modality == "vision" else x
 
     def halve(self, x: Array, stage: int, use_running_average: bool) -> Array:
         """Transition behind a stage: 1x1 convolution and mean of 2x2 pixels or of 2 words."""

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxreid.models.convolution import Conv
-from jaxreid.models.layers import max_pool
 from jaxreid.models.normalization import BatchNorm, relu
+from jaxreid.models.pooling import max_pool
 from jaxreid.typing import DType
 
 EXPANSION = {"bottleneck": 4, "basic": 1}
@@ -110,7 +110,7 @@ class ResNet(nn.Module):
         how = {"dtype": self.dtype, "pointwise": self.pointwise}
         x = Conv(self.width, 7, 2, padding=3, **how, name="stem_conv")(images)
         x = BatchNorm(dtype=self.dtype, name="stem_bn")(x, use_running_average=use_running_average)
-        x = max_pool(relu(x), 3, 2, 1)
+        x = max_pool(relu(x), 3, 2, 1, self.pointwise)
         outputs = {"stem": x}
         for stage, blocks in enumerate(self.stage_sizes, start=1):
             first_stride = self.last_stride if stage == len(self.stage_sizes) else 2

@@ -18,8 +18,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxreid.models.convolution import pointwise_as_dot
 from jaxreid.models.embedding import WordEmbedding
 from jaxreid.models.fields import check_choices, check_positive, from_fields
-from jaxreid.models.layers import Classifier, masked_max, peak
+from jaxreid.models.layers import Classifier
 from jaxreid.models.lstm import BiLSTM, RowTemplate
+from jaxreid.models.pooling import masked_max, peak
 from jaxreid.models.resnet import ResNet
 from jaxreid.models.ssan_heads import BRANCHES, Heads, WordAttention
 from jaxreid.models.vgg import VGG
@@ -130,12 +131,10 @@ class SSAN(nn.Module):
         """Makes the network for images; ``place`` says under which name or parent."""
         sizes = {"stage_sizes": tuple(self.stage_sizes)} if self.stage_sizes else {}
         common: dict[str, Any] = {**sizes, "width": self.width, "dtype": self.dtype}
-        common |= {"remat": self.remat, **place}
+        common |= {"remat": self.remat, "pointwise": self.pointwise, **place}
         if self.backbone == "vgg":
             return VGG(**common)
-        return ResNet(
-            block=self.block, last_stride=self.last_stride, pointwise=self.pointwise, **common
-        )
+        return ResNet(block=self.block, last_stride=self.last_stride, **common)
 
     def __call__(
         self,
@@ -204,10 +203,11 @@ class SSAN(nn.Module):
                     f"images with {images.shape[1]} rows: choose a divisor of {rows}, other image "
                     "sizes, or last_stride=1."
                 )
-            pooled_parts = peak(feature_map.reshape(batch, self.num_parts, -1, width), 2)
-            pooled = peak(pooled_parts, 1)
+            strips = feature_map.reshape(batch, self.num_parts, -1, width)
+            pooled_parts = peak(strips, 2, self.pointwise)
+            pooled = peak(pooled_parts, 1, self.pointwise)
         else:
-            pooled = peak(feature_map.reshape(batch, -1, width), 1)
+            pooled = peak(feature_map.reshape(batch, -1, width), 1, self.pointwise)
         feats = self.heads(pooled, pooled_parts, modality="image", train=train)
         return {**feats, "map": feature_map}
 
@@ -240,7 +240,7 @@ class SSAN(nn.Module):
         lengths = jnp.clip(lengths, 0, tokens.shape[1])
         streams = [table(tokens, train=train) for table in self.tables]
         encoded = self.lstm(jnp.stack(streams, axis=2), lengths, template)
-        pooled = masked_max(encoded[:, :, 0], lengths)
+        pooled = masked_max(encoded[:, :, 0], lengths, self.pointwise)
         if self.formulation == "released":
             # The released program pads to max_tokens and lets the zeros take part.
             short = (lengths < self.max_tokens)[:, None]
@@ -250,7 +250,8 @@ class SSAN(nn.Module):
         if self.part:
             scores = self.word_attention(words, lengths)
             weighted = scores.astype(words.dtype)[..., None] * words[:, :, None, :]
-            text |= {"scores": scores, "pooled_parts": masked_max(weighted, lengths)}
+            parts = masked_max(weighted, lengths, self.pointwise)
+            text |= {"scores": scores, "pooled_parts": parts}
         return text
 
     def _text_heads(

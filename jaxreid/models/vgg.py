@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxreid.models.convolution import Conv
-from jaxreid.models.layers import max_pool
+from jaxreid.models.pooling import max_pool
 from jaxreid.typing import DType
 
 
@@ -23,12 +23,14 @@ class VGG(nn.Module):
       width: channels of the first stage (the multiplier of all the others).
       dtype: compute type.
       remat: compute stages again in the backward pass instead of keeping their activations.
+      pointwise: how it is computed, see `convolution.pointwise_as_dot`.
     """
 
     stage_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
     width: int = 64
     dtype: DType = jnp.float32
     remat: bool = False
+    pointwise: str = "auto"
 
     @property
     def out_features(self) -> int:
@@ -53,7 +55,9 @@ class VGG(nn.Module):
         x, outputs = images, {}
         for index, convolutions in enumerate(self.stage_sizes):
             name = f"stage{index + 1}"
-            x = stage_class(convolutions, self._features(index), self.dtype, name=name)(x)
+            x = stage_class(
+                convolutions, self._features(index), self.dtype, self.pointwise, name=name
+            )(x)
             outputs[name] = x
         return x, outputs
 
@@ -65,11 +69,13 @@ class Stage(nn.Module):
       convolutions: how many.
       features: channels of each.
       dtype: compute type.
+      pointwise: see `convolution.pointwise_as_dot`.
     """
 
     convolutions: int
     features: int
     dtype: DType = jnp.float32
+    pointwise: str = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
@@ -81,7 +87,8 @@ class Stage(nn.Module):
                 padding=1,
                 use_bias=True,
                 dtype=self.dtype,
+                pointwise=self.pointwise,
                 name=f"conv{index + 1}",
             )
             x = jax.nn.relu(conv(x))
-        return max_pool(x, 2, 2, 0)
+        return max_pool(x, 2, 2, 0, self.pointwise)

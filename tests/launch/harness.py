@@ -34,8 +34,8 @@ class Launch:
 
     def start(self):
         pipe = subprocess.PIPE
-        # Tests that run in the background of a shell ignore SIGINT, and bash could not trap what it
-        # inherits as ignored. A handler of ours does not survive exec, so the script has the default.
+        # Tests that run in the background of a shell ignore SIGINT, and bash could not trap what
+        # it inherits as ignored. A handler of ours does not survive exec, which leaves the default.
         # (preexec_fn would fork in Python, of which JAX warns.)
         kept = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:

@@ -99,31 +99,3 @@ def test_symmetric_uniform():
     values = layers.symmetric_uniform(0.25)(jax.random.key(0), (64, 64))
     assert np.abs(values).max() <= 0.25
     assert np.std(values) == pytest.approx(0.25 / np.sqrt(3), rel=0.02)
-
-
-def test_masked_max_ignores_padding():
-    x = -jnp.arange(1.0, 13.0).reshape(2, 3, 2)
-    lengths = jnp.array([2, 0])
-    np.testing.assert_array_equal(layers.masked_max(x, lengths), [[-1, -2], [0, 0]])
-    grad = jax.grad(lambda x: jnp.sum(layers.masked_max(x, lengths)))(x)
-    expected = np.zeros((2, 3, 2))
-    expected[0, 0] = 1
-    np.testing.assert_array_equal(grad, expected)
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (1, 2)])
-def test_mean_pool_and_its_gradient(rng, rows, columns):
-    """An odd last row and column are left out, and get no gradient."""
-    x = jnp.asarray(rng.normal(size=(2, 5, 7, 3)), jnp.float32)
-    height, width = 5 // rows, 7 // columns
-
-    def plain(x):
-        even = x[:, : height * rows, : width * columns]
-        return even.reshape(2, height, rows, width, columns, 3).mean((2, 4))
-
-    def total(pool):
-        return lambda x: jnp.sum(jnp.sin(pool(x)))
-
-    found = jax.value_and_grad(total(lambda x: layers.mean_pool(x, rows, columns)))(x)
-    expected = jax.value_and_grad(total(plain))(x)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
