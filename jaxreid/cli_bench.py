@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 _Run = Callable[[argparse.Namespace], None]
 _Add = Callable[[str, _Run, str], argparse.ArgumentParser]
 
-_AGAINST_HELP = "measure PyTorch's side of tests/reference, too, in turn with ours"
+_AGAINST_HELP = (
+    "measure PyTorch's networks of tests/reference, too, as written and tuned, in turn with ours"
+)
 
 
 def add_to(benches: Any, common: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from jaxreid.data import feed
 from jaxreid.typing import PyTree
 
 Handover: TypeAlias = tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]
-"""Task, arrays and weights: the arguments of `jaxreid.bench.beside.Torch`."""
+"""Task, arrays and weights: the arguments of `jaxreid.bench.torch_process.Torch`."""
 
 # Fields of our modules that say how they compute, and what a module has besides fields.
 _OURS_ALONE = {"parent", "name", "dtype", "remat", "pointwise"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxreid import flops, step, train
-from jaxreid.bench import beside, handover, made_up, measure, programs, roofline
+from jaxreid.bench import beside, handover, made_up, measure, programs, roofline, torch_process
 
 # An accelerator works while the host prepares the next steps: only stretches of them can be timed.
 _STRETCH = 10
@@ -40,7 +41,8 @@ def bench_train(
         dearer than many, which is to be seen here.
       num_ids: identities of the training split.
       vocab_size: rows of the word table.
-      against: "torch" measures PyTorch's step, too, in turn with ours on the same batches.
+      against: "torch" measures PyTorch's step, too, as written and tuned, in turn with ours on the
+        same batches.
 
     Returns:
       Rates, seconds a step, compile time, memory, and the share of the device's peak.
@@ -104,15 +106,16 @@ def _time_stretches(ours: programs.Running, stretch: int) -> Iterator[float]:
 def _time_beside(
     ours: programs.Running, steps: int, stretch: int
 ) -> tuple[measure.Timing, Mapping[str, Any]]:
-    """Returns seconds a step, and what to say of both sides, which take stretches in turn."""
+    """Returns seconds a step, and what to say of all sides, which take stretches in turn."""
     batches = min(steps, _BATCHES)
     handed_over = handover.training(ours.trainer, ours.stage, ours.state, batches)
-    with beside.Torch(*handed_over) as torch:
+    with torch_process.Torch(*handed_over) as torch:
         del handed_over
         parameters = handover.count_parameters(ours.trainer.model, ours.state.params)
         handover.check_parameters(parameters, torch.info["parameters"])
         ours.compile(batches)
-        losses = {"ours": float(ours.warm_up()["loss"]), "torch": float(torch.result("training"))}
+        theirs = {name: float(loss) for name, loss in torch.results("training").items()}
+        losses = {"ours": float(ours.warm_up()["loss"]), **theirs}
         # Back to where the draws of a step are those of the batches that were handed over.
         ours.state = ours.state.replace(step=ours.state.step - len(ours.programs))
 
@@ -125,10 +128,11 @@ def _time_beside(
             return ours.state
 
         turns = -(-steps // stretch)
-        found = beside.in_turns(torch, run, work, turns=turns, pieces=stretch)
-    compared = beside.numbers(found, torch.info, "training")
+        others = torch.processes("training")
+        found = beside.in_turns(others, run, work, turns=turns, pieces=stretch)
+    speed = functools.partial(_speed, ours.trainer.config.batch_size)
+    compared = beside.numbers(found, torch.info, "training", speed)
     compared["torch"] |= {
-        **_speed(ours.trainer.config.batch_size, found.torch),
         "runs": beside.describe(torch.info),
         "parameters": torch.info["parameters"],
     }
@@ -214,9 +218,12 @@ def _rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         *rows,
         ("torch", torch["runs"]),
         ("torch, parameters", f"{torch['parameters']:,}, as many as here without padding classes"),
-        ("torch, seconds a step", str(torch["seconds_per_step"])),
-        *beside.rows(numbers),
-        ("first loss", f"{losses['ours']:.6g}, torch's {losses['torch']:.6g}"),
+        *beside.rows(numbers, lambda side: [("seconds a step", str(side["seconds_per_step"]))]),
+        (
+            "first loss",
+            f"{losses['ours']:.6g}, torch's {losses[torch_process.AS_WRITTEN]:.6g} as written and "
+            f"{losses[torch_process.TUNED]:.6g} tuned",
+        ),
     ]
 
 

@@ -7,257 +7,129 @@ the input names a piece of work, each line of the output says how long it took.
 """
 
 import argparse
-import contextlib
-import itertools
 import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.reference import objectives
-from tests.reference.axm_net import AXMNet
+from tests.reference import bench_work
 from tests.reference.resnet import ResNet
-from tests.reference.ssan import SSAN
 
-NETWORKS = {
-    "ssan": (SSAN, objectives.ssan_objective),
-    "axm_net": (AXMNet, objectives.axm_objective),
-}
-FORMATS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
-LSTMS = ("packed", "padded")
 TRIAL_RUNS = 2
 """Of each variant; the first also fills the allocator and the optimiser's state."""
 
-Variant = dict[str, str]
-Task = Mapping[str, Any]
-Arrays = Mapping[str, Tensor]
-
-
-class RefusedError(Exception):
-    """A task that cannot be done here; its text is for the user."""
-
-
-def options(network: str, work: str) -> list[Variant]:
-    """Variants in which a piece of work may differ in speed."""
-    formats, lstms = [{"layout": name} for name in FORMATS], [{"lstm": name} for name in LSTMS]
-    if network != "ssan" or work == "image":
-        return formats
-    if work == "text":
-        return lstms
-    return [layout | lstm for layout, lstm in itertools.product(formats, lstms)]
-
-
-def make_network(task: Task, weights: Arrays, variant: Variant) -> nn.Module:
-    """The network of a task with its weights, on the device."""
-    if task["network"] not in NETWORKS:
-        raise RefusedError(
-            f"config.model.name is {task['network']!r}, and tests/reference has "
-            f"{', '.join(NETWORKS)}."
-        )
-    fields = dict(task["fields"])
-    if "lstm" in variant:
-        fields["packed"] = variant["lstm"] == "packed"
-    network = NETWORKS[task["network"]][0](**fields)
-    network.load_state_dict(dict(weights))
-    return network.to(task["device"], memory_format=memory_format(variant))
-
-
-def memory_format(variant: Variant) -> torch.memory_format:
-    """How maps lie in memory."""
-    return FORMATS[variant.get("layout", "NCHW")]
-
-
-def precision(task: Task) -> Any:
-    """Context of the forward pass: float32 as it is, bfloat16 by autocast."""
-    if task["dtype"] == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(task["device"], dtype=getattr(torch, task["dtype"]))
-
-
-class Training:
-    """The training step."""
-
-    works = ("training",)
-
-    def __init__(self, task: Task, weights: Arrays, arrays: Arrays, variant: Variant) -> None:
-        self.task = task
-        self.network = make_network(task, weights, variant).train()
-        self.optimizer = make_optimizer(task, self.network)
-        for module in self.network.modules():
-            # A frozen BatchNorm uses and keeps its running statistics.
-            frozen = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            if frozen and not module.weight.requires_grad:
-                module.eval()
-        self.objective = NETWORKS[task["network"]][1]
-        self.settings = {k: v for k, v in task["objective"].items() if k != "name"}
-        self.batches = list(read_batches(task, arrays, variant))
-
-    def run(self, numbers: Sequence[int] = (0,)) -> Tensor:
-        """Steps on these batches; the last loss."""
-        for number in numbers:
-            inputs, labels, extra = self.batches[number]
-            self.optimizer.zero_grad(set_to_none=True)
-            with precision(self.task):
-                outputs = self.network(*inputs)
-                loss, _ = self.objective(outputs, labels, **extra, **self.settings)
-            loss.backward()
-            self.optimizer.step()
-        return loss.detach()
-
-
-def make_optimizer(task: Task, network: nn.Module) -> torch.optim.Optimizer:
-    """Adam or SGD, parameters in groups by their rate."""
-    settings = task["optimizer"]
-    groups: dict[float, list[Tensor]] = {}
-    for name, parameter in network.named_parameters():
-        factor = task["rates"].get(name, 1.0)
-        parameter.requires_grad_(factor is not None)
-        if factor is not None:
-            groups.setdefault(factor, []).append(parameter)
-    rate = settings["learning_rate"]
-    found = [{"params": some, "lr": factor * rate} for factor, some in groups.items()]
-    if settings["optimizer"] == "adam":
-        return torch.optim.Adam(found, fused=True)
-    return torch.optim.SGD(
-        found,
-        momentum=settings["momentum"],
-        weight_decay=settings["weight_decay"],
-        fused=True,
-    )
-
-
-def read_batches(
-    task: Task, arrays: Arrays, variant: Variant
-) -> Iterator[tuple[list[Tensor], Tensor, dict[str, Tensor]]]:
-    """What the network is called with, the labels, and what else the objective takes."""
-    for number in range(task["batches"]):
-        images, tokens, lengths, valid, labels = (
-            arrays[f"{number}/{name}"].to(task["device"])
-            for name in ("images", "tokens", "lengths", "valid", "labels")
-        )
-        pixels = images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format(variant))
-        inputs = [pixels, tokens[:, 0].long(), lengths[:, 0].long()]
-        extra = {}
-        if tokens.shape[1] == 2:
-            inputs += [tokens[:, 1].long(), lengths[:, 1].long(), valid[:, 1]]
-            extra["weak_valid"] = valid[:, 1]
-        yield inputs, labels.long(), extra
-
-
-class Embedding:
-    """The encoders of images and captions."""
-
-    works = ("image", "text")
-
-    def __init__(self, task: Task, weights: Arrays, arrays: Arrays, variant: Variant) -> None:
-        self.task = task
-        self.network = make_network(task, weights, variant).eval()
-        mean, std = (torch.tensor(task[name]) for name in ("mean", "std"))
-        pixels = ((arrays["images"] / 255 - mean) / std).permute(0, 3, 1, 2)
-        self.images = [
-            block.contiguous(memory_format=memory_format(variant)).to(task["device"])
-            for block in pixels.split(task["batch_size"])
-        ]
-        lengths = arrays["lengths"].long()
-        self.order = lengths.argsort(descending=True, stable=True)
-        self.captions = [
-            (arrays["tokens"][rows, : int(lengths[rows[0]])].long(), lengths[rows])
-            for rows in self.order.split(task["batch_size"])
-        ]
-
-    @torch.inference_mode()
-    def run(self, work: str) -> Tensor:
-        """Embeddings of all images or captions, in their order, on the host."""
-        device = self.task["device"]
-        with precision(self.task):
-            if work == "image":
-                found = [self._fetch(self.network.encode_image(block)) for block in self.images]
-                return torch.cat(found)
-            found = [
-                self._fetch(self.network.encode_text(tokens.to(device), lengths.to(device)))
-                for tokens, lengths in self.captions
-            ]
-        return torch.cat(found)[self.order.argsort()]
-
-    def _fetch(self, features: Mapping[str, Any]) -> Tensor:
-        return features["embedding"].float().cpu()
-
-
-TASKS: dict[str, type[Training] | type[Embedding]] = {"training": Training, "embedding": Embedding}
-
 
 class Side:
-    """The quickest variant of each piece of work, found by trying all.
+    """One variant of each piece of work: the quickest, found by trying all, or the plain one.
+
+    Args:
+      task: what to do.
+      folder: with its arrays and weights; results are left there.
+      plain: pieces of work that run as written; none: all run in their quickest variant.
 
     Attributes:
       info: what the bench shows of this side.
     """
 
-    def __init__(self, task: Task, folder: pathlib.Path) -> None:
+    def __init__(
+        self, task: bench_work.Task, folder: pathlib.Path, plain: Sequence[str] = ()
+    ) -> None:
         self.task, self.folder = task, folder
         set_up(task["device"])
-        kind = TASKS[task["task"]]
-        self.best: dict[str, Training | Embedding] = {}
-        self.info = {**describe(task["device"]), "variants": {}, "trials": {}}
-        for work in kind.works:
-            trials = [self._try(kind, work, one) for one in options(task["network"], work)]
-            self.info["trials"][work] = trials
-            best = min(trials, key=lambda trial: trial["seconds"])["variant"]
-            self.info["variants"][work] = best
-            self.best[work] = self._make(kind, best)
-            self.run([0] if work == "training" else [work])  # as warm as the other side
-        network = self.best[kind.works[0]].network
+        self._kind = bench_work.TASKS[task["task"]]
+        works = plain or self._kind.works
+        written = {work: bench_work.as_written(task, work) for work in works}
+        trials = {work: [] if plain else self._try_all(work) for work in works}
+        chosen = {work: _quickest(tried) for work, tried in trials.items() if tried} or written
+        self.info = {
+            **describe(task["device"]),
+            **{"as_written": written, "tuned": chosen, "trials": trials},
+        }
+        self.best: dict[str, Any] = {}
+        for work, variant in chosen.items():
+            self.best[work] = self._make(variant)
+            self._warm_up(work, "as_written" if plain else "tuned")
+        network = next(iter(self.best.values())).network
         self.info["parameters"] = sum(parameter.numel() for parameter in network.parameters())
 
-    def _make(self, kind: type, variant: Variant) -> Any:
+    def _make(self, variant: bench_work.Variant) -> Any:
         arrays, weights = (
             safetensors.torch.load_file(self.folder / f"{name}.safetensors")
             for name in ("arrays", "weights")
         )
-        return kind(self.task, weights, arrays, variant)
+        return self._kind(self.task, weights, arrays, variant)
 
-    def _try(self, kind: type, work: str, variant: Variant) -> dict[str, Any]:
-        side = self._make(kind, variant)
-        argument = () if work == "training" else (work,)
-        seconds = []
-        for trial in range(TRIAL_RUNS):
-            result, taken = self._timed(lambda: side.run(*argument))
-            seconds.append(taken)
-            if trial == 0:
-                np.save(self.folder / f"{work}.npy", result.float().cpu().numpy())
-        return {"variant": variant, "seconds": min(seconds)}
+    def _try_all(self, work: str) -> list[dict[str, Any]]:
+        return [self._try(work, variant) for variant in bench_work.options(self.task, work)]
 
-    def run(self, work: Sequence[Any]) -> float:
+    def _try(self, work: str, variant: bench_work.Variant) -> dict[str, Any]:
+        """Seconds of a piece of work; of a variant that does not compile, why."""
+        if variant.get("mode") != "compiled":
+            return {"variant": variant, "seconds": self._trial(work, variant)}
+        try:
+            return {"variant": variant, "seconds": self._trial(work, variant)}
+        except Exception as error:  # of any compiler below
+            return {"variant": variant, "error": _first_line(error)}
+        finally:
+            # Else later networks count as ever new forms of this one, up to a limit.
+            torch.compiler.reset()
+
+    def _trial(self, work: str, variant: bench_work.Variant) -> float:
+        side = self._make(variant)
+        pieces = side.pieces(work)
+        return min(self._timed(side, pieces) / len(pieces) for _ in range(TRIAL_RUNS))
+
+    def _warm_up(self, work: str, name: str) -> None:
+        """Makes it as warm as the other side, and leaves the result of the first piece."""
+        pieces = self.best[work].pieces(work)
+        result = self.best[work].run(pieces[:1]).float().cpu().numpy()
+        np.save(self.folder / f"{name}-{work}.npy", result)
+        if len(pieces) > 1:
+            self.best[work].run(pieces)
+
+    def run(self, pieces: Sequence[Any]) -> float:
         """Does work, numbers of batches or a modality; returns its seconds."""
-        if isinstance(work[0], str):
-            return self._timed(lambda: self.best[work[0]].run(work[0]))[1]
-        return self._timed(lambda: self.best["training"].run(work))[1]
+        work = pieces[0] if isinstance(pieces[0], str) else "training"
+        return self._timed(self.best[work], pieces)
 
-    def _timed(self, function: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    def _timed(self, side: Any, pieces: Sequence[Any]) -> float:
         self._wait()
         start = time.perf_counter()
-        result = function()
+        side.run(pieces)
         self._wait()
-        return result, time.perf_counter() - start
+        return time.perf_counter() - start
 
     def _wait(self) -> None:
         if self.task["device"] == "cuda":
             torch.cuda.synchronize()
 
 
+def _quickest(trials: Sequence[Mapping[str, Any]]) -> bench_work.Variant:
+    done = (trial for trial in trials if "seconds" in trial)
+    return min(done, key=lambda trial: trial["seconds"])["variant"]
+
+
+def _first_line(error: Exception) -> str:
+    """Of its text, but for lines that only introduce the next; its kind where there is none."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.endswith(":")), type(error).__name__)
+
+
 def set_up(device: str) -> None:
     """As many threads as JAX has, and on CUDA what makes convolutions quick and exact alike."""
     torch.set_num_threads(count_cpus())
     if device == "cuda" and not torch.cuda.is_available():
-        raise RefusedError("JAX runs on a GPU, and the PyTorch installed here sees none.")
+        raise bench_work.RefusedError(
+            "JAX runs on a GPU, and the PyTorch installed here sees none."
+        )
     torch.backends.cudnn.benchmark = True
     # JAX multiplies float32 in TF32 on GPUs, too.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
@@ -280,15 +152,15 @@ def describe(device: str) -> dict[str, Any]:
     }
 
 
-def serve(folder: pathlib.Path, requests: TextIO, replies: TextIO) -> None:
-    """Does a task piece by piece until the requests end."""
+def serve(folder: pathlib.Path, plain: Sequence[str], requests: TextIO, replies: TextIO) -> None:
+    """Does a task piece by piece until the requests end; see `Side`."""
 
     def reply(content: Mapping[str, Any]) -> None:
         print(json.dumps(content), file=replies, flush=True)
 
     try:
-        side = Side(json.loads((folder / "task.json").read_text()), folder)
-    except RefusedError as error:
+        side = Side(json.loads((folder / "task.json").read_text()), folder, plain)
+    except bench_work.RefusedError as error:
         reply({"error": str(error)})
         return
     if side.task["device"] == "cuda":
@@ -312,7 +184,7 @@ def time_resnet50(batch_size: int, size: tuple[int, int], repeats: int) -> dict[
     torch.manual_seed(0)
     images, labels = torch.randn(batch_size, 3, *size), torch.randint(1000, (batch_size,))
     steps = {}
-    for name, layout in FORMATS.items():
+    for name, layout in bench_work.FORMATS.items():
         network = ResNet(num_classes=1000).train().to(memory_format=layout)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
         steps[name] = (network, optimizer, images.contiguous(memory_format=layout))
@@ -334,14 +206,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("serve")
     sub.add_argument("folder", type=pathlib.Path)
+    sub.add_argument("--as_written", nargs="+", default=(), metavar="WORK", help="not tuned")
     sub = commands.add_parser("resnet50")
     sub.add_argument("--batch_size", type=int, default=16)
     sub.add_argument("--image_size", type=int, nargs=2, default=(384, 128))
     sub.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args(argv)
     if arguments.command == "serve":
-        replies, sys.stdout = sys.stdout, sys.stderr  # a line of output is an answer
-        serve(arguments.folder, sys.stdin, replies)
+        # A line of output is an answer: what else is written, by compilers too, is none.
+        replies = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        serve(arguments.folder, arguments.as_written, sys.stdin, replies)
         return
     torch.set_num_threads(count_cpus())
     size = tuple(arguments.image_size)
