@@ -105,6 +105,10 @@ def in_turns(
 ) -> Beside:
     """Times all sides turn by turn, each until its results are there.
 
+    In its turn a side does the work twice, and the second time counts: it then follows on the same
+    work, as it does where nobody takes turns. (What a side has freed may have gone back to the
+    system while others computed, and a virtual machine's may have gone further.)
+
     Args:
       others: sides of PyTorch by name, in the order of their turns.
       ours: does the work of a turn; may return arrays still being computed.
@@ -114,7 +118,7 @@ def in_turns(
     """
     mine: list[float] = []
     theirs: dict[str, list[Turn]] = {name: [] for name in others}
-    used = 0.0
+    used = waited = 0.0
     memory.give_back()
     with contextlib.ExitStack() as stack:
         here = stack.enter_context(measure.HostMemory(SAMPLE_SECONDS))
@@ -123,16 +127,22 @@ def in_turns(
             for name, other in others.items()
         }
         for turn in range(turns):
+            jax.block_until_ready(ours(turn))
             start = time.perf_counter()
             jax.block_until_ready(ours(turn))
-            mine.append(time.perf_counter() - start)
-            before = time.process_time()
+            since, before = time.perf_counter(), time.process_time()
+            mine.append(since - start)
             for name, other in others.items():
-                theirs[name].append(other.run(*work(turn)))
+                first = other.run(*work(turn))
+                timed = other.run(*work(turn))
+                theirs[name].append(
+                    dataclasses.replace(timed, waited=first.waited, used=first.used)
+                )
             used += time.process_time() - before
+            waited += time.perf_counter() - since
     return Beside(
         measure.Timing.of([seconds / pieces for seconds in mine]),
-        used / sum(turn.seconds for some in theirs.values() for turn in some),
+        used / waited,
         here.peak,
         {name: _sum_up(theirs[name], mine, pieces, there[name].peak) for name in others},
     )

@@ -203,11 +203,13 @@ class _Scripted:
 def test_ratios_are_taken_turn_by_turn(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(beside.time, "perf_counter", lambda: float(next(clock)))
-    plain, tuned, ours = _Scripted(6.0, 9.0, 7.0), _Scripted(3.0, 8.0, 4.0), []
+    # The first time of each turn, 50 and 90 seconds, does not count.
+    plain = _Scripted(50.0, 6.0, 50.0, 9.0, 50.0, 7.0)
+    tuned, ours = _Scripted(90.0, 3.0, 90.0, 8.0, 90.0, 4.0), []
     sides = {"as_written": plain, "tuned": tuned}
     found = beside.in_turns(sides, ours.append, lambda turn: [turn, turn + 1], turns=3, pieces=2)
-    assert plain.work == tuned.work == [(0, 1), (1, 2), (2, 3)]
-    assert ours == [0, 1, 2]
+    assert plain.work == tuned.work == [(0, 1), (0, 1), (1, 2), (1, 2), (2, 3), (2, 3)]
+    assert ours == [0, 0, 1, 1, 2, 2]
     assert found.ours.median == 0.5  # a second a turn of two pieces
     other = found.others["tuned"]
     assert (other.seconds.min, other.seconds.median, other.seconds.max) == (1.5, 2.0, 4.0)
@@ -222,7 +224,7 @@ PLAIN, OTHER = {"layout": "NCHW", "lstm": "packed"}, {"layout": "NCHW", "lstm": 
 
 def _say(tuned, *trials):
     """Numbers and rows of work in which this variant is the quickest of these trials."""
-    sides = {"as_written": _Scripted(6.0), "tuned": _Scripted(3.0)}
+    sides = {"as_written": _Scripted(6.5, 6.0), "tuned": _Scripted(3.5, 3.0)}
     if tuned == PLAIN:
         del sides["as_written"]
     found = beside.in_turns(sides, lambda turn: None, lambda turn: [turn], turns=1)
