@@ -79,10 +79,13 @@ signal_all() {
   for pid in "${pids[@]}"; do kill "-$1" "$pid" 2>/dev/null || true; done
 }
 
+# Seconds for which a process that another has lost may still say why it ended.
+LAST_WORDS=5
+
 # Waits for all; sets `code` to that of the first which ended with another than 0. Who has lost another
 # only says so: what the other one says counts. So does that it was Ctrl-C by which all were stopped.
 wait_for_all() {
-  local i this left deadline=""
+  local i this left ending="" deadline=""
   code=0
   left=("${!pids[@]}")
   while [ ${#left[@]} -gt 0 ]; do
@@ -100,12 +103,18 @@ wait_for_all() {
       esac
       # Those that were stopped together are still saving: leave them to it.
       case "$(kind_of "$this")" in finished | stopped | interrupted) continue ;; esac
-      if [ -z "$deadline" ] && [ ${#left[@]} -gt 0 ]; then
+      if [ -z "$ending$deadline" ] && [ ${#left[@]} -gt 0 ]; then
         say "ending the others: they cannot go on without process $i"
-        signal_all TERM
-        deadline=$((SECONDS + opt[grace]))
+        ending="$SECONDS"
+        # It has lost one of them, which is about to say why.
+        [ "$(kind_of "$this")" != lost ] || ending=$((SECONDS + LAST_WORDS))
       fi
     done
+    if [ -n "$ending" ] && [ "$SECONDS" -ge "$ending" ]; then
+      ending=""
+      deadline=$((SECONDS + opt[grace]))
+      signal_all TERM
+    fi
     if [ -n "$deadline" ] && [ "$SECONDS" -gt "$deadline" ]; then signal_all KILL; fi
   done
 }

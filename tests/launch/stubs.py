@@ -70,7 +70,8 @@ def _jaxreid(words):
     """Ends as the scenario says of `codes`, or of `codes-I` in process or on worker I.
 
     A negative code is that of a signal; "wait" waits for SIGTERM and then ends with 75, "deaf" does
-    not hear it; "all killed" takes along whoever waits for its code.
+    not hear it; "late" ends with 1 after a second; "all killed" takes along whoever waits for its
+    code.
     """
     process = os.environ.get("STUB_WORKER") if _hosts() > 1 else None
     if "--process_id" in words:
@@ -81,6 +82,9 @@ def _jaxreid(words):
         signal.signal(signal.SIGTERM, _stop)
     elif end == "all killed":
         _end_session(os.getsid(0))
+    elif end == "late":
+        time.sleep(1)
+        return 1
     elif end == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:

@@ -73,7 +73,7 @@ def test_processes_find_each_other_and_start_again_together(tmp_path):
 
 
 def test_who_has_lost_another_does_not_hide_what_the_other_says(tmp_path):
-    scenario = {"codes-0": [69], "codes-1": [1]}
+    scenario = {"codes-0": [69], "codes-1": ["late"]}
     done = _local(tmp_path, "--processes=2", "--restarts=3", **scenario).run()
     assert done.code == 1
     assert len(done.trainings()) == 2
