@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -34,3 +36,35 @@ def lead(value: Float[Array, ...], like: Float[Array, ...]) -> Float[Array, ...]
     Rank promotion is never left implicit.
     """
     return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
+
+
+def after(x: Float[Array, ...], earlier: Float[Array, ...]) -> Float[Array, ...]:
+    """Gives back x, but on a CPU not before `earlier` is computed; both keep their values.
+
+    XLA's CPU back end computes what it can as soon as it can: work of the backward pass that needs
+    no gradient would be done in the forward pass, and its result kept until it is wanted. It heeds
+    neither ``jax.lax.optimization_barrier`` nor the memory that this takes. And a donated parameter
+    is copied, so that it can be updated while it is still in use, unless all its uses come before
+    its gradient.
+
+    Args:
+      x: what is to wait.
+      earlier: what it waits for, finite; broadcasts with x.
+    """
+
+    def wait(x: Array, earlier: Array) -> Array:
+        nothing = jnp.minimum(jnp.abs(earlier), 0)  # 0, which XLA does not know
+        return x + nothing.astype(x.dtype)
+
+    return jax.lax.platform_dependent(x, earlier, cpu=wait, default=lambda x, earlier: x)
+
+
+def norm(arrays: Sequence[Float[Array, ...]]) -> Float[Array, ""]:
+    """Length of the vector of all numbers of some arrays, float32."""
+
+    def square(x: Array) -> Array:
+        # Adam squares gradients, too, and what two ask for XLA's CPU back end writes to memory.
+        x = x.astype(jnp.float32)
+        return jnp.sum(jnp.square(after(x, x)))
+
+    return jnp.sqrt(sum((square(x) for x in arrays), jnp.zeros(())))

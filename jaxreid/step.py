@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxreid import freezing, registry, sharding
+from jaxreid.arrays import norm
 from jaxreid.data import augment, feed
 from jaxreid.models.templates import RowTemplate
 from jaxreid.typing import PyTree
@@ -214,7 +215,7 @@ def make_train_step(
             state.params
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        scalars = {"loss": loss, "grad_norm": optax.tree.norm(grads), **parts}
+        scalars = {"loss": loss, "grad_norm": norm(jax.tree.leaves(grads)), **parts}
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxreid.arrays import after
 from jaxreid.models.layers import kaiming_fan_out
 from jaxreid.typing import DType
 
@@ -107,8 +108,8 @@ class Conv(nn.Module):
         for_cpu = pointwise_as_dot(self.pointwise)
         if for_cpu and size == (1, 1) and padding == (0, 0):
             y = product_of_pixels(x[:, :: self.strides, :: self.strides], kernel[0, 0])
-        elif for_cpu and self.strides > 1:
-            y = strided_convolution(x, kernel, self.strides, padding)
+        elif for_cpu:
+            y = convolution_on_cpu(x, kernel, self.strides, padding)
         else:
             y = convolution(x, kernel, self.strides, padding)
         if bias is not None:
@@ -178,31 +179,35 @@ product_of_pixels.defvjp(_pixels_forward, _pixels_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def strided_convolution(
+def convolution_on_cpu(
     x: Float[Array, "B H W I"],
     kernel: Float[Array, "h w I O"],
     strides: int,
     padding: tuple[int, int],
 ) -> Float[Array, "B P Q O"]:
-    """Convolution with a step, the gradient of x as one small convolution for each phase.
+    """The same convolution, with gradients written out.
 
-    XLA would spread the gradient out with zeros between its pixels and convolve those, too.
+    Where it has a step, the gradient of x is one small convolution for each phase: XLA would
+    spread the gradient out with zeros between its pixels and convolve those, too.
     """
     return convolution(x, kernel, strides, padding)
 
 
-def _strided_forward(
+def _cpu_forward(
     x: Array, kernel: Array, strides: int, padding: tuple[int, int]
 ) -> tuple[Array, tuple[Array, Array]]:
     return convolution(x, kernel, strides, padding), (x, kernel)
 
 
-def _strided_backward(
+def _cpu_backward(
     strides: int, padding: tuple[int, int], saved: tuple[Array, Array], grad: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    pull_kernel = jax.vjp(lambda kernel: convolution(x, kernel, strides, padding), kernel)[1]
-    pull_x = jax.vjp(lambda x: _by_phases(x, kernel, strides, padding), x)[1]
+    # XLA transposes x for the kernel's gradient, and would do so in the forward pass.
+    late = after(x, grad[:, :1, :1, :1])
+    pull_kernel = jax.vjp(lambda kernel: convolution(late, kernel, strides, padding), kernel)[1]
+    form = _by_phases if strides > 1 else convolution
+    pull_x = jax.vjp(lambda x: form(x, kernel, strides, padding), x)[1]
     return pull_x(grad)[0], pull_kernel(grad)[0]
 
 
@@ -223,4 +228,4 @@ def _by_phases(x: Array, kernel: Array, strides: int, padding: tuple[int, int]) 
     return total
 
 
-strided_convolution.defvjp(_strided_forward, _strided_backward)
+convolution_on_cpu.defvjp(_cpu_forward, _cpu_backward)

@@ -182,12 +182,14 @@ def _normalise_backward(
 ) -> tuple[Array | None, ...]:
     del dtype
     x, mean, var, scale, share = saved
-    grad, centred = grad.astype(jnp.float32), x.astype(jnp.float32) - lead(mean, x)
+    grad, wide = grad.astype(jnp.float32), x.astype(jnp.float32)
     inverse = jax.lax.rsqrt(var + epsilon)
     axes = tuple(range(x.ndim - mean.ndim))
     of_bias = jnp.sum(grad, axes)
-    of_scale = jnp.sum(grad * centred, axes) * inverse
-    common = lead(of_bias, x) + centred * lead(of_scale * inverse, x)
+    # Of x, not of x - mean: XLA would compute that in the forward pass and keep it on a CPU.
+    of_scale = (jnp.sum(grad * wide, axes) - mean * of_bias) * inverse
+    slope = of_scale * inverse
+    common = lead(of_bias - mean * slope, x) + wide * lead(slope, x)
     of_x = lead(scale * inverse, x) * (grad - share.reshape(share.shape or (1,) * x.ndim) * common)
     return of_x.astype(x.dtype), None, None, of_scale, of_bias, None
 

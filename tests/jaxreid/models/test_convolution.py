@@ -62,7 +62,7 @@ def test_convolution_pads_on_both_sides(rng):
     ("size", "kernel", "padding", "strides"),
     [((7, 6), (3, 3), (1, 1), 2), ((8, 5), (1, 1), (0, 0), 2), ((9, 7), (5, 3), (2, 0), 3)],
 )
-def test_gradients_of_a_strided_convolution(rng, size, kernel, padding, strides):
+def test_gradients_of_a_convolution_on_cpu(rng, size, kernel, padding, strides):
     """Sizes that the step divides and that it does not; a kernel smaller than the step."""
     x = jnp.asarray(rng.normal(size=(2, *size, 3)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(*kernel, 3, 4)), jnp.float32)
@@ -70,7 +70,7 @@ def test_gradients_of_a_strided_convolution(rng, size, kernel, padding, strides)
     def total(convolve):
         return lambda x, kernel: jnp.sum(jnp.sin(convolve(x, kernel, strides, padding)))
 
-    found = jax.value_and_grad(total(convolution.strided_convolution), (0, 1))(x, kernel)
+    found = jax.value_and_grad(total(convolution.convolution_on_cpu), (0, 1))(x, kernel)
     expected = jax.value_and_grad(total(convolution.convolution), (0, 1))(x, kernel)
     # Sums of up to 45 products of order 1, in another order.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
