@@ -202,10 +202,10 @@ class AXMNet(nn.Module):
             "strong": self._text_features(maps["text"], stages["text"], mask, train=train),
         }
         if self.num_classes > 0:
-            feats["image"]["logits"] = {
-                branch: self.classifier(feats["image"][branch]) for branch in self.branches
-            }
-            feats["strong"]["logits"] = {"text": self.classifier(feats["strong"]["text"])}
+            of_images = [feats["image"][branch] for branch in self.branches]
+            *logits, of_text = self.classifier(*of_images, feats["strong"]["text"])
+            feats["image"]["logits"] = dict(zip(self.branches, logits, strict=True))
+            feats["strong"]["logits"] = {"text": of_text}
         return feats
 
     def encode_image(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -140,16 +141,24 @@ def _peak_forward(x: Array, axis: int, pointwise: str) -> tuple[Array, tuple[Arr
     if not pointwise_as_dot(pointwise):
         return jnp.max(x, axis), (jnp.argmax(x, axis), x.shape[axis])
 
+    def read(number: Array | int) -> Array:
+        return jax.lax.dynamic_index_in_dim(x, number, axis, keepdims=False)
+
+    most, place = _first_peak(read, x.shape[axis])
+    return most, (place, x.shape[axis])
+
+
+def _first_peak(read: Callable[[Array | int], Array], count: int) -> tuple[Array, Array]:
+    """Maximum of `count` arrays, which `read` gives by number, and which one holds it first."""
+
     def look(number: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
         most, place = found
-        value = jax.lax.dynamic_index_in_dim(x, number, axis, keepdims=False)
+        value = read(number)
         better = _is_better(value, most)
         return jnp.where(better, value, most), jnp.where(better, number, place)
 
-    first = jax.lax.index_in_dim(x, 0, axis, keepdims=False)
-    nowhere = jnp.zeros(first.shape, jnp.int32)
-    most, place = jax.lax.fori_loop(1, x.shape[axis], look, (first, nowhere))
-    return most, (place, x.shape[axis])
+    first = read(0)
+    return jax.lax.fori_loop(1, count, look, (first, jnp.zeros(first.shape, jnp.int32)))
 
 
 def _peak_backward(
@@ -178,5 +187,72 @@ def masked_max(
     """
     valid = jnp.arange(x.shape[1]).reshape(1, -1) < lengths.reshape(-1, 1)
     valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
-    most = peak(jnp.where(valid, x, jnp.finfo(x.dtype).min), 1, pointwise)
-    return jnp.where((lengths > 0).reshape(-1, *[1] * (x.ndim - 2)), most, jnp.zeros_like(most))
+    return _where_any(peak(jnp.where(valid, x, jnp.finfo(x.dtype).min), 1, pointwise), lengths)
+
+
+def _where_any(most: Float[Array, "N ..."], lengths: Int[Array, " N"]) -> Float[Array, "N ..."]:
+    return jnp.where((lengths > 0).reshape(-1, *[1] * (most.ndim - 1)), most, jnp.zeros_like(most))
+
+
+def masked_max_of_products(
+    weights: Float[Array, "N L K"],
+    x: Float[Array, "N L C"],
+    lengths: Int[Array, " N"],
+    pointwise: str = "auto",
+) -> Float[Array, "N K C"]:
+    """`masked_max` of weights[n, l, k] * x[n, l, c], which on a CPU are never all in memory.
+
+    Args:
+      weights: K for each entry, of the type of `x`.
+      x: padded sequences.
+      lengths: of each.
+      pointwise: see `peak`.
+    """
+    if pointwise_as_dot(pointwise):
+        return _where_any(_peak_of_products(weights, x, lengths), lengths)
+    return masked_max(weights[..., None] * x[:, :, None, :], lengths, pointwise)
+
+
+@jax.custom_vjp
+def _peak_of_products(weights: Array, x: Array, lengths: Array) -> Float[Array, "N K C"]:
+    read = functools.partial(_read_product, weights, x, lengths)
+
+    def look(number: Array, most: Array) -> Array:
+        return jnp.maximum(most, read(number))
+
+    return jax.lax.fori_loop(1, x.shape[1], look, read(0))
+
+
+def _read_product(weights: Array, x: Array, lengths: Array, number: Array | int) -> Array:
+    """The products of one entry of each sequence."""
+    one = functools.partial(jax.lax.dynamic_index_in_dim, index=number, axis=1, keepdims=False)
+    product = one(weights)[:, :, None] * one(x)[:, None, :]
+    return jnp.where((number < lengths).reshape(-1, 1, 1), product, jnp.finfo(x.dtype).min)
+
+
+def _peak_of_products_forward(
+    weights: Array, x: Array, lengths: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    read = functools.partial(_read_product, weights, x, lengths)
+    most, place = _first_peak(read, x.shape[1])
+    return most, (weights, x, place)
+
+
+def _peak_of_products_backward(
+    saved: tuple[Array, ...], grad: Float[Array, "N K C"]
+) -> tuple[Array, Array, None]:
+    weights, x, place = saved
+
+    def of_entry(_: None, entry: tuple[Array, Array, Array]) -> tuple[None, tuple[Array, Array]]:
+        number, weights, x = entry
+        mine = jnp.where(place == number, grad, jnp.zeros_like(grad))
+        of_weights = jnp.sum(mine * x[:, None, :], axis=2)
+        return None, (of_weights, jnp.sum(mine * weights[:, :, None], axis=1))
+
+    entries = jnp.arange(x.shape[1]), jnp.moveaxis(weights, 1, 0), jnp.moveaxis(x, 1, 0)
+    _, grads = jax.lax.scan(of_entry, None, entries)
+    of_weights, of_x = (jnp.moveaxis(found, 0, 1) for found in grads)
+    return of_weights, of_x, None
+
+
+_peak_of_products.defvjp(_peak_of_products_forward, _peak_of_products_backward)

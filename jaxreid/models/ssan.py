@@ -20,7 +20,7 @@ from jaxreid.models.embedding import WordEmbedding
 from jaxreid.models.fields import check_choices, check_positive, from_fields
 from jaxreid.models.layers import Classifier
 from jaxreid.models.lstm import BiLSTM, RowTemplate
-from jaxreid.models.pooling import masked_max, peak
+from jaxreid.models.pooling import masked_max, masked_max_of_products, peak
 from jaxreid.models.resnet import ResNet
 from jaxreid.models.ssan_heads import BRANCHES, Heads, WordAttention
 from jaxreid.models.vgg import VGG
@@ -176,12 +176,11 @@ class SSAN(nn.Module):
             feats[slot] = self._text_heads(
                 mine, train=train, mask=valid[:, index] if slot == "weak" else None
             )
-        for slot in ("image", "strong"):
-            if self.classifiers:
-                feats[slot]["logits"] = {
-                    branch: classifier(feats[slot][branch])
-                    for branch, classifier in self.classifiers.items()
-                }
+        classified = [feats["image"], feats["strong"]]
+        for branch, classifier in self.classifiers.items():
+            logits = classifier(*(one[branch] for one in classified))
+            for one, of_one in zip(classified, logits, strict=True):
+                one.setdefault("logits", {})[branch] = of_one
         return feats
 
     def encode_image(
@@ -249,8 +248,8 @@ class SSAN(nn.Module):
         text = {"pooled": pooled, "words": words}
         if self.part:
             scores = self.word_attention(words, lengths)
-            weighted = scores.astype(words.dtype)[..., None] * words[:, :, None, :]
-            parts = masked_max(weighted, lengths, self.pointwise)
+            weights = scores.astype(words.dtype)
+            parts = masked_max_of_products(weights, words, lengths, self.pointwise)
             text |= {"scores": scores, "pooled_parts": parts}
         return text
 

@@ -1,5 +1,8 @@
 """Layers against NumPy."""
 
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,14 +74,50 @@ def test_classifier_never_counts_padding_classes(rng, shape):
     x = jnp.asarray(rng.normal(size=shape), jnp.float32)
     module = layers.Classifier(300)
     params = module.init(jax.random.key(0), x)
-    logits = module.apply(params, x)
+    (logits,) = module.apply(params, x)
     assert logits.shape == (*shape[:-1], 512)
     assert logits.dtype == jnp.float32
     probabilities = jax.nn.softmax(logits)
     assert (np.asarray(probabilities)[..., 300:] == 0).all()
-    grad = jax.grad(lambda p: jnp.sum(jax.nn.logsumexp(module.apply(p, x), axis=-1)))(params)
+    grad = jax.grad(lambda p: jnp.sum(jax.nn.logsumexp(module.apply(p, x)[0], axis=-1)))(params)
     assert np.isfinite(grad["params"]["kernel"]).all()
     assert (np.asarray(grad["params"]["kernel"])[..., 300:] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 3, 5)])
+def test_features_classified_together_are_classified_as_alone(rng, shape):
+    """To float32: the products are the same, and their gradients are summed in another order."""
+    first, second = jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32)
+    module = layers.Classifier(7)
+    params = module.init(jax.random.key(0), first)
+    together = module.apply(params, first, second)
+    for mine, x in zip(together, (first, second), strict=True):
+        np.testing.assert_allclose(mine, module.apply(params, x)[0], rtol=1e-6)
+
+    def loss(params, *groups):
+        found = [module.apply(params, *group) for group in groups]
+        return sum(jnp.sum(jax.nn.logsumexp(x, axis=-1)) for one in found for x in one)
+
+    joint = jax.grad(loss)(params, (first, second))
+    apart = jax.grad(loss)(params, (first,), (second,))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), joint, apart)
+
+
+def test_a_donated_parameter_is_not_copied_on_a_cpu():
+    """Its gradient waits for its last use, so that it can be updated in place."""
+
+    def update(kernel, x):
+        def loss(kernel, x):
+            hidden = layers.product("bi,io->bo", jnp.sin(x), kernel, jnp.float32)
+            return jnp.sum(jnp.square(hidden))
+
+        of_kernel, of_x = jax.grad(loss, (0, 1))(kernel, x)
+        return kernel - 0.1 * of_kernel, of_x
+
+    arguments = jnp.ones((24, 40)), jnp.ones((8, 24))
+    program = jax.jit(update, donate_argnums=0).lower(*arguments).compile().as_text()
+    assert "f32[24,40]" in program
+    assert not re.search(r"= f32\[24,40\]\S* copy\(", program)
 
 
 def test_count_parameters_leaves_out_padding_classes():

@@ -77,6 +77,25 @@ def test_masked_max_ignores_padding():
     np.testing.assert_array_equal(grad, expected)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_products_never_all_in_memory_have_the_same_maximum(rng, dtype):
+    """Values and, to the first maximum, gradients; small whole numbers are exact in bfloat16."""
+    weights, x = _tied(rng, (4, 6, 3)).astype(dtype), _tied(rng, (4, 6, 5)).astype(dtype) - 1
+    lengths = jnp.array([6, 3, 0, 1])
+
+    def pull(pointwise):
+        def pool(weights, x):
+            return pooling.masked_max_of_products(weights, x, lengths, pointwise)
+
+        y, back = jax.vjp(pool, weights, x)
+        np.testing.assert_array_equal(jax.jit(pool)(weights, x), y)  # without a gradient
+        return y, *back((jnp.arange(y.size) % 5).astype(dtype).reshape(y.shape))
+
+    for on_cpu, elsewhere in zip(pull("dot"), pull("conv"), strict=True):
+        assert on_cpu.dtype == dtype
+        np.testing.assert_array_equal(on_cpu, elsewhere)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(2, 2), (1, 2)])
 def test_mean_pool_and_its_gradient(rng, rows, columns):
     """An odd last row and column are left out, and get no gradient."""
