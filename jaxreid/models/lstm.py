@@ -151,8 +151,7 @@ def _run_chunks(
         jnp.moveaxis(x[:, :, :alive, start : start + steps], 3, 0)
         for start, steps, alive in zip(template.starts, template.steps, template.rows, strict=True)
     ]
-    projected = product("dgcv,dvk->dgck", _pack(chunks), kernel, x.dtype, x.dtype)
-    hidden = _recur(template, streams, projected, recurrent, longest)
+    hidden = _recur(template, streams, _pack(chunks), kernel, recurrent, longest)
     grid = []
     for chunk, alive in zip(_unpack(hidden, template, streams), template.rows, strict=True):
         missing = [(0, 0)] * 3 + [(0, rows - alive)] + [(0, 0)] * 2
@@ -242,22 +241,57 @@ def _cell(z: Array, c: Array) -> tuple[Array, Array]:
 def _recur(
     template: RowTemplate,
     streams: int,
-    z: Float[Array, "2 G cells gates"],
+    x: Float[Array, "2 G cells V"],
+    kernel: Float[Array, "2 V gates"],
     recurrent: Float[Array, "2 C gates"],
     longest: Int[Array, ""] | None,
 ) -> Float[Array, "2 G cells C"]:
-    """Hidden states from the projected inputs of the gates.
+    """Hidden states from word embeddings.
 
     The gradient is written out because that of a plain scan adds a weight gradient of full size in
     every time step; here it is one matrix product over all cells (and, on a mesh, one sum over the
-    devices).
+    devices). Without a gradient, where the recurrence ends with the longest caption, words and
+    hidden states go through one product in each time step: none is spent on padding.
     """
-    return _recur_forward(template, streams, z, recurrent, longest)[0]
+    if longest is None:
+        return _recur_forward(template, streams, x, kernel, recurrent, longest)[0]
+    weights = jnp.concatenate([recurrent, kernel], axis=1).astype(x.dtype)
+    multiply = _multiplier(weights, on_the_left=True)
+
+    def step(state: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
+        h, c = state
+        h, c = _cell(multiply(jnp.concatenate([h, x], axis=-1)), c)
+        return (h.astype(x.dtype), c), h.astype(x.dtype)
+
+    state, hs = _empty_state(x, template, streams, recurrent.shape[1]), []
+    counts = _time_steps(template, longest)
+    for chunk, count in zip(_unpack(x, template, streams), counts, strict=True):
+        alive = chunk.shape[3]
+        state, out = _scan(step, tuple(x[:, :, :alive] for x in state), chunk, count)
+        hs.append(out)
+    return _pack(hs)
+
+
+def _empty_state(
+    x: Float[Array, "2 G cells F"], template: RowTemplate, streams: int, hidden: int
+) -> tuple[Array, Array]:
+    shape = (*x.shape[:2], template.rows[0], streams, hidden)
+    return jnp.zeros(shape, x.dtype), jnp.zeros(shape, jnp.float32)
+
+
+def _project(x: Array, kernel: Array) -> Float[Array, "2 G cells gates"]:
+    return product("dgcv,dvk->dgck", x, kernel, x.dtype, x.dtype)
 
 
 def _recur_forward(
-    template: RowTemplate, streams: int, z: Array, recurrent: Array, longest: Array | None
+    template: RowTemplate,
+    streams: int,
+    x: Array,
+    kernel: Array,
+    recurrent: Array,
+    longest: Array | None,
 ) -> tuple[Array, tuple]:
+    z = _project(x, kernel)
     multiply = _multiplier(recurrent.astype(z.dtype), longest is not None)
 
     def step(state: tuple[Array, ...], z: Array) -> tuple[tuple[Array, ...], tuple]:
@@ -268,8 +302,7 @@ def _recur_forward(
         new_h = new_h.astype(h.dtype)
         return (new_h, new_c), (new_h, z, h, c)
 
-    shape = (*z.shape[:2], template.rows[0], streams, recurrent.shape[1])
-    state: tuple[Array, ...] = jnp.zeros(shape, z.dtype), jnp.zeros(shape, jnp.float32)
+    state = _empty_state(z, template, streams, recurrent.shape[1])
     saved = []
     counts = _time_steps(template, longest)
     for chunk, count in zip(_unpack(z, template, streams), counts, strict=True):
@@ -277,13 +310,13 @@ def _recur_forward(
         state, out = _scan(step, tuple(x[:, :, :alive] for x in state), chunk, count)
         saved.append(out)
     hs, zs, h_before, c_before = zip(*saved, strict=True)
-    return _pack(hs), (zs, c_before, _pack(h_before), recurrent, longest)
+    return _pack(hs), (x, kernel, zs, c_before, _pack(h_before), recurrent, longest)
 
 
 def _recur_backward(
     template: RowTemplate, streams: int, saved: tuple, grad: Array
-) -> tuple[Array, Array, None]:
-    zs, c_before, h_before, recurrent, longest = saved
+) -> tuple[Array, Array, Array, None]:
+    x, kernel, zs, c_before, h_before, recurrent, longest = saved
     multiply = _multiplier(recurrent.astype(grad.dtype), longest is not None, back=True)
 
     def step(state: tuple[Array, ...], inputs: tuple) -> tuple[tuple[Array, ...], Array]:
@@ -308,7 +341,8 @@ def _recur_backward(
         state, grad_z = _scan(step, state, inputs, count, reverse=True)
         grad_zs.append(grad_z)
     grad_z = _pack(grad_zs[::-1])
-    return grad_z, accumulate("dgch,dgck->dhk", h_before, grad_z), None
+    grad_x, grad_kernel = jax.vjp(_project, x, kernel)[1](grad_z)
+    return grad_x, grad_kernel, accumulate("dgch,dgck->dhk", h_before, grad_z), None
 
 
 _recur.defvjp(_recur_forward, _recur_backward)
