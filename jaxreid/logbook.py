@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import tensorboardX
 from absl import logging
 
 from jaxreid import files, paths
@@ -34,6 +33,8 @@ class Logbook:
     """
 
     def __init__(self, workdir: str | os.PathLike[str], *, step: int = 0) -> None:
+        import tensorboardX  # which imports PyTorch where that is installed: only when it is needed
+
         folder = paths.as_path(workdir)
         self._spool = _Spool(folder) if paths.is_remote(folder) else None
         local = self._spool.local if self._spool else folder

@@ -284,7 +284,7 @@ def _first_state(
     optimizer = trainer.optimizer(stage)
     if step is None:
         state = init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
-        memory.give_back()
+        memory.give_back(programs=True)
         clu.parameter_overview.log_parameter_overview(state.params, include_stats=False)
         return state.replace(**_initial_variables(trainer, state, workdir)), 0
     like = abstract_state(trainer.config, trainer.model, optimizer, trainer.mesh)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxreid import flops, step, train
+from jaxreid import flops, memory, step, train
 from jaxreid.bench import roofline
 from jaxreid.models.templates import RowTemplate
 
@@ -96,4 +96,5 @@ def make_running(trainer: train.Trainer) -> Running:
     optimizer = trainer.optimizer(stage)
     state = step.init_state(trainer.config, trainer.model, optimizer, trainer.mesh)
     state = state.replace(step=state.step + stage.first)  # the stage's epochs count from there
+    memory.give_back(programs=True)
     return Running(trainer, stage, optimizer, state)
