@@ -95,12 +95,24 @@ def _product_backward(
     spec: str, dtype: DType, out_dtype: DType, saved: tuple[Array, Array], grad: Array
 ) -> tuple[Array, Array]:
     del out_dtype
-    x, kernel = saved
+    return product_gradients(spec, *saved, grad.astype(dtype))
+
+
+def product_gradients(
+    spec: str, x: Float[Array, " ..."], kernel: Float[Array, " ..."], grad: Float[Array, " ..."]
+) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+    """Gradients of `product` for its activations and, float32, for its parameter.
+
+    Args:
+      spec: of the product.
+      x: activations.
+      kernel: the parameter.
+      grad: of the result, of the type of the factors.
+    """
     operands, result = spec.split("->")
     left, right = operands.split(",")
-    grad = grad.astype(dtype)
-    grad_x = accumulate(f"{result},{right}->{left}", grad, kernel.astype(dtype), x.dtype)
-    x = after(x.astype(dtype), grad_x)  # the last use of the kernel comes before its gradient
+    grad_x = accumulate(f"{result},{right}->{left}", grad, kernel.astype(grad.dtype), x.dtype)
+    x = after(x.astype(grad.dtype), grad_x)  # the last use of the kernel comes before its gradient
     return grad_x, accumulate(f"{left},{result}->{right}", x, grad)
 
 

@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreid.models.layers import accumulate, product, symmetric_uniform
+from jaxreid.models.layers import accumulate, product, product_gradients, symmetric_uniform
 from jaxreid.models.templates import RowTemplate, Size, choose_template, fits, make_templates
 from jaxreid.typing import DType
 
 __all__ = ["BiLSTM", "RowTemplate", "choose_template", "fits", "make_templates"]
 
 DIRECTIONS = 2
+_PROJECTION = "dgcv,dvk->dgck"
 
 
 class BiLSTM(nn.Module):
@@ -279,10 +280,6 @@ def _empty_state(
     return jnp.zeros(shape, x.dtype), jnp.zeros(shape, jnp.float32)
 
 
-def _project(x: Array, kernel: Array) -> Float[Array, "2 G cells gates"]:
-    return product("dgcv,dvk->dgck", x, kernel, x.dtype, x.dtype)
-
-
 def _recur_forward(
     template: RowTemplate,
     streams: int,
@@ -291,7 +288,7 @@ def _recur_forward(
     recurrent: Array,
     longest: Array | None,
 ) -> tuple[Array, tuple]:
-    z = _project(x, kernel)
+    z = product(_PROJECTION, x, kernel, x.dtype, x.dtype)
     multiply = _multiplier(recurrent.astype(z.dtype), longest is not None)
 
     def step(state: tuple[Array, ...], z: Array) -> tuple[tuple[Array, ...], tuple]:
@@ -341,8 +338,8 @@ def _recur_backward(
         state, grad_z = _scan(step, state, inputs, count, reverse=True)
         grad_zs.append(grad_z)
     grad_z = _pack(grad_zs[::-1])
-    grad_x, grad_kernel = jax.vjp(_project, x, kernel)[1](grad_z)
-    return grad_x, grad_kernel, accumulate("dgch,dgck->dhk", h_before, grad_z), None
+    of_recurrent = accumulate("dgch,dgck->dhk", h_before, grad_z)
+    return *product_gradients(_PROJECTION, x, kernel, grad_z), of_recurrent, None
 
 
 _recur.defvjp(_recur_forward, _recur_backward)
