@@ -182,16 +182,26 @@ def _normalise_backward(
 ) -> tuple[Array | None, ...]:
     del dtype
     x, mean, var, scale, share = saved
-    grad, wide = grad.astype(jnp.float32), x.astype(jnp.float32)
+    centre, rest = jax.lax.platform_dependent(mean, cpu=_around_zero, default=_around_mean)
+    grad, centred = grad.astype(jnp.float32), x.astype(jnp.float32) - lead(centre, x)
     inverse = jax.lax.rsqrt(var + epsilon)
     axes = tuple(range(x.ndim - mean.ndim))
     of_bias = jnp.sum(grad, axes)
-    # Of x, not of x - mean: XLA would compute that in the forward pass and keep it on a CPU.
-    of_scale = (jnp.sum(grad * wide, axes) - mean * of_bias) * inverse
+    of_scale = (jnp.sum(grad * centred, axes) - rest * of_bias) * inverse
     slope = of_scale * inverse
-    common = lead(of_bias - mean * slope, x) + wide * lead(slope, x)
+    common = lead(of_bias - rest * slope, x) + centred * lead(slope, x)
     of_x = lead(scale * inverse, x) * (grad - share.reshape(share.shape or (1,) * x.ndim) * common)
     return of_x.astype(x.dtype), None, None, of_scale, of_bias, None
+
+
+def _around_mean(mean: Array) -> tuple[Array, Array]:
+    """What is subtracted from the map, and what is left of its mean then."""
+    return mean, jnp.zeros_like(mean)
+
+
+def _around_zero(mean: Array) -> tuple[Array, Array]:
+    """Likewise for a CPU, where XLA would centre the map in the forward pass and keep it."""
+    return jnp.zeros_like(mean), mean
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
