@@ -49,7 +49,7 @@ def after(x: Float[Array, ...], earlier: Float[Array, ...]) -> Float[Array, ...]
 
     Args:
       x: what is to wait.
-      earlier: what it waits for, finite; broadcasts with x.
+      earlier: what it waits for; broadcasts with x. What is no number there is none in x either.
     """
 
     def wait(x: Array, earlier: Array) -> Array:
