@@ -46,7 +46,12 @@ from jaxreid import (
 from jaxreid.data import feed, sampler
 from jaxreid.logbook import Logbook, NoLogbook
 from jaxreid.loop import TrainingDivergedError as TrainingDivergedError
-from jaxreid.models.templates import RowTemplate, choose_template, make_templates
+from jaxreid.models.templates import (
+    RowTemplate,
+    choose_template,
+    make_templates,
+    rows_of_a_step,
+)
 from jaxreid.progress import Progress
 from jaxreid.stages import Stage, make_stages
 from jaxreid.step import (
@@ -184,6 +189,7 @@ def _templates(config: ConfigDict, lengths: np.ndarray, mesh: Mesh) -> tuple[Row
             max_tokens=config.data.max_tokens,
             count=config.data.length_templates,
             seed=config.seed,
+            rows_of_a_step=rows_of_a_step(mesh.devices.flat[0].platform),
         )
     )
 

@@ -17,7 +17,12 @@ from jaxreid import freezing, optimizers, registry, sharding, step, train
 from jaxreid.bench import made_up
 from jaxreid.data import feed, shards
 from jaxreid.models.convolution import mode_for
-from jaxreid.models.templates import RowTemplate, choose_template, make_templates
+from jaxreid.models.templates import (
+    RowTemplate,
+    choose_template,
+    make_templates,
+    rows_of_a_step,
+)
 from jaxreid.typing import PyTree
 
 # Images, captions, identities and words of CUHK-PEDES' training split.
@@ -108,7 +113,9 @@ def training_step(
     kind = feed_kind(config, sizes, mesh.size, device_memory)
     state = step.abstract_state(config, model, optimizer, mesh)
     arguments = state, *data_shapes(config, sizes, mesh, kind, device_memory)
-    return AbstractStep(function, arguments, usual_template(config, mesh.size), kind)
+    return AbstractStep(
+        function, arguments, usual_template(config, mesh.size, mesh.devices.flat[0].platform), kind
+    )
 
 
 def for_platform(model: nn.Module, platform: str) -> nn.Module:
@@ -123,12 +130,13 @@ def for_platform(model: nn.Module, platform: str) -> nn.Module:
     return model.clone(pointwise=mode_for(platform))
 
 
-def usual_template(config: ConfigDict, groups: int) -> RowTemplate:
+def usual_template(config: ConfigDict, groups: int, platform: str) -> RowTemplate:
     """Returns the row template of a batch of captions as CUHK-PEDES has them.
 
     Args:
       config: ``batch_size``, ``data``, ``seed``.
       groups: devices that share the batch.
+      platform: of the devices.
     """
     count = config.batch_size * config.data.captions_per_pair
     lengths = made_up.caption_lengths(CAPTIONS, config.data.max_tokens, config.seed)
@@ -139,6 +147,7 @@ def usual_template(config: ConfigDict, groups: int) -> RowTemplate:
         max_tokens=config.data.max_tokens,
         count=config.data.length_templates,
         seed=config.seed,
+        rows_of_a_step=rows_of_a_step(platform),
     )
     batches = [lengths[start : start + count] for start in range(0, len(lengths) - count, count)]
     chosen = sorted(choose_template(templates, batch) for batch in batches)

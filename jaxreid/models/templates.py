@@ -69,6 +69,21 @@ class RowTemplate:
         return tuple(sum(self.steps[:chunk]) for chunk in range(len(self.steps)))
 
 
+def rows_of_a_step(platform: str) -> int:
+    """Captions that a time step costs as much as, besides those that it computes.
+
+    An accelerator's time steps follow one another, and in each it takes up all recurrent weights:
+    a TPU's matrix unit multiplies 128 rows in the time that it takes up a tile of them, and a GPU
+    that reads them from memory (an H100: 990 TFLOP/s, 3.35 TB/s) multiplies some 300 meanwhile, or
+    half as many at the speed that it reaches. By arithmetic, not measured. On a CPU the recurrence
+    ends with the longest caption anyway.
+
+    Args:
+      platform: "cpu", "gpu" or "tpu".
+    """
+    return 0 if platform == "cpu" else 128
+
+
 def fits(template: RowTemplate, lengths: Int[np.ndarray, " N"]) -> bool:
     """Whether every caption of a batch runs to its end under the template.
 
@@ -88,7 +103,7 @@ def fits(template: RowTemplate, lengths: Int[np.ndarray, " N"]) -> bool:
 
 
 def choose_template(templates: Sequence[RowTemplate], lengths: Int[np.ndarray, " N"]) -> int:
-    """Index of the first template that fits; `make_templates` puts the smallest first.
+    """Index of the first template that fits; `make_templates` puts the cheapest first.
 
     Raises:
       ValueError: when none fits.
@@ -113,11 +128,13 @@ def make_templates(
     seed: int = 0,
     chunk: int = 8,
     batches: int = 2000,
+    rows_of_a_step: int = 0,
 ) -> list[RowTemplate]:
-    """Choose static templates so that batches of random captions carry little padding.
+    """Choose static templates so that batches of random captions cost little.
 
     Random batches are drawn; candidates allow for rising quantiles of the captions alive at each
-    chunk; those are taken one by one that lower the mean padded tokens most.
+    chunk; those are taken one by one that lower the mean cost most, which is that of the padded
+    tokens and of the time steps.
 
     Args:
       lengths: tokens of all captions that batches are drawn from.
@@ -128,9 +145,11 @@ def make_templates(
       seed: seed of the simulation.
       chunk: time steps per chunk.
       batches: simulated batches (fewer where groups are many).
+      rows_of_a_step: captions of a group that a time step costs as much as, besides those that it
+        computes, see `rows_of_a_step`.
 
     Returns:
-      At most count + 1 templates, smallest first; the last is the full-size one.
+      At most count + 1 templates, cheapest first; the last is the full-size one.
     """
     full = RowTemplate.full(rows_per_group, max_tokens, groups)
     if lengths.size == 0 or lengths.max() > max_tokens:
@@ -141,10 +160,10 @@ def make_templates(
     batches = max(100, min(batches, 4_000_000 // (rows_per_group * groups)))
     demand = _simulate_demand(lengths, rows_per_group, groups, max_tokens, seed, chunk, batches)
     candidates = _candidates(demand, full, chunk)
-    costs = np.array([candidate.tokens for candidate in candidates])
+    costs = np.array([_cost(candidate, rows_of_a_step) for candidate in candidates])
     fit = np.stack([_fits_demand(candidate, demand, chunk) for candidate in candidates])
     chosen: list[int] = []
-    best = np.full(len(demand), full.tokens)
+    best = np.full(len(demand), _cost(full, rows_of_a_step))
     for _ in range(count):
         means = np.where(fit, np.minimum(costs[:, None], best), best).mean(axis=1)
         index = int(means.argmin())
@@ -153,6 +172,10 @@ def make_templates(
         chosen.append(index)
         best = np.where(fit[index], np.minimum(costs[index], best), best)
     return [candidates[index] for index in sorted(chosen, key=lambda i: costs[i])] + [full]
+
+
+def _cost(template: RowTemplate, rows_of_a_step: int) -> int:
+    return template.tokens + template.groups * template.length * rows_of_a_step
 
 
 def _simulate_demand(

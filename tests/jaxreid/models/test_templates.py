@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from jaxreid.models.templates import RowTemplate, choose_template, fits, make_templates
+from jaxreid.models.templates import (
+    RowTemplate,
+    choose_template,
+    fits,
+    make_templates,
+    rows_of_a_step,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +82,23 @@ def test_templates_leave_little_padding(caption_lengths, rows, groups, limit):
     assert [t.tokens for t in templates] == sorted(t.tokens for t in templates)
     assert all(t.groups == groups and t.length <= 100 for t in templates)
     assert mean_padded_tokens(templates, caption_lengths, rows, groups) <= limit
+
+
+@pytest.mark.parametrize(("rows", "groups"), [(32, 1), (128, 8)])
+def test_where_time_steps_cost_more_than_rows_there_are_fewer(caption_lengths, rows, groups):
+    """Of the same batches; what they save is worth more than the padding that they add."""
+    rng = np.random.default_rng(7)
+    batches = [rng.choice(caption_lengths, rows * groups) for _ in range(200)]
+    means = {}
+    for platform in ("cpu", "tpu"):
+        dear = rows_of_a_step(platform)
+        templates = make_templates(caption_lengths, rows, groups, 100, rows_of_a_step=dear)
+        assert templates[-1] == RowTemplate.full(rows, 100, groups)
+        chosen = [templates[choose_template(templates, batch)] for batch in batches]
+        means[platform] = np.mean([[t.length, t.tokens / groups] for t in chosen], axis=0)
+    steps, tokens = means["cpu"] - means["tpu"]
+    assert steps > 1
+    assert rows_of_a_step("tpu") * steps + tokens > 0
 
 
 def test_templates_are_determined_by_the_seed(caption_lengths):
