@@ -106,7 +106,7 @@ def survive(
     """
     random = np.random.default_rng(seed)
     ahead = random.integers(0, 2 * _MEAN_STEPS, kills).tolist()
-    steps = sum(ahead) + 3 * kills + 8  # a kill comes up to three steps late
+    steps = sum(ahead) + 8 * kills + 8  # a kill comes up to eight steps late
     runs = _Runs(config, pathlib.Path(folder).resolve(), steps)
     typical = runs.finish("whole").seconds or 0.0
     lives = []

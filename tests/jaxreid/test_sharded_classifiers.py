@@ -129,7 +129,7 @@ def test_features_are_gathered_and_rows_are_reduced(sharded):
     shapes = _shapes(sharded.text)
     everything = set().union(*shapes.values())
     assert (rows, PADDED // sharded.model) in everything  # the logits of a model group
-    assert (rows, width) in shapes["all-gather"]
+    assert (2, rows, width) in shapes["all-gather"]  # of images and of captions at once
     local = PADDED // sharded.model
     for operation in ("all-gather", "all-to-all", "collective-permute"):
         assert not [shape for shape in shapes.get(operation, ()) if local in shape], operation
