@@ -46,12 +46,7 @@ from jaxreid import (
 from jaxreid.data import feed, sampler
 from jaxreid.logbook import Logbook, NoLogbook
 from jaxreid.loop import TrainingDivergedError as TrainingDivergedError
-from jaxreid.models.templates import (
-    RowTemplate,
-    choose_template,
-    make_templates,
-    rows_of_a_step,
-)
+from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.progress import Progress
 from jaxreid.stages import Stage, make_stages
 from jaxreid.step import (
@@ -189,7 +184,7 @@ def _templates(config: ConfigDict, lengths: np.ndarray, mesh: Mesh) -> tuple[Row
             max_tokens=config.data.max_tokens,
             count=config.data.length_templates,
             seed=config.seed,
-            rows_of_a_step=rows_of_a_step(mesh.devices.flat[0].platform),
+            platform=mesh.devices.flat[0].platform,
         )
     )
 

@@ -17,12 +17,7 @@ from jaxreid import freezing, optimizers, registry, sharding, step, train
 from jaxreid.bench import made_up
 from jaxreid.data import feed, shards
 from jaxreid.models.convolution import mode_for
-from jaxreid.models.templates import (
-    RowTemplate,
-    choose_template,
-    make_templates,
-    rows_of_a_step,
-)
+from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.typing import PyTree
 
 # Images, captions, identities and words of CUHK-PEDES' training split.
@@ -147,7 +142,7 @@ def usual_template(config: ConfigDict, groups: int, platform: str) -> RowTemplat
         max_tokens=config.data.max_tokens,
         count=config.data.length_templates,
         seed=config.seed,
-        rows_of_a_step=rows_of_a_step(platform),
+        platform=platform,
     )
     batches = [lengths[start : start + count] for start in range(0, len(lengths) - count, count)]
     chosen = sorted(choose_template(templates, batch) for batch in batches)

@@ -128,7 +128,7 @@ def make_templates(
     seed: int = 0,
     chunk: int = 8,
     batches: int = 2000,
-    rows_of_a_step: int = 0,
+    platform: str = "cpu",
 ) -> list[RowTemplate]:
     """Choose static templates so that batches of random captions cost little.
 
@@ -145,8 +145,7 @@ def make_templates(
       seed: seed of the simulation.
       chunk: time steps per chunk.
       batches: simulated batches (fewer where groups are many).
-      rows_of_a_step: captions of a group that a time step costs as much as, besides those that it
-        computes, see `rows_of_a_step`.
+      platform: of the devices, which says what a time step costs, see `rows_of_a_step`.
 
     Returns:
       At most count + 1 templates, cheapest first; the last is the full-size one.
@@ -160,10 +159,10 @@ def make_templates(
     batches = max(100, min(batches, 4_000_000 // (rows_per_group * groups)))
     demand = _simulate_demand(lengths, rows_per_group, groups, max_tokens, seed, chunk, batches)
     candidates = _candidates(demand, full, chunk)
-    costs = np.array([_cost(candidate, rows_of_a_step) for candidate in candidates])
+    costs = np.array([_cost(candidate, platform) for candidate in candidates])
     fit = np.stack([_fits_demand(candidate, demand, chunk) for candidate in candidates])
     chosen: list[int] = []
-    best = np.full(len(demand), _cost(full, rows_of_a_step))
+    best = np.full(len(demand), _cost(full, platform))
     for _ in range(count):
         means = np.where(fit, np.minimum(costs[:, None], best), best).mean(axis=1)
         index = int(means.argmin())
@@ -174,8 +173,8 @@ def make_templates(
     return [candidates[index] for index in sorted(chosen, key=lambda i: costs[i])] + [full]
 
 
-def _cost(template: RowTemplate, rows_of_a_step: int) -> int:
-    return template.tokens + template.groups * template.length * rows_of_a_step
+def _cost(template: RowTemplate, platform: str) -> int:
+    return template.tokens + template.groups * template.length * rows_of_a_step(platform)
 
 
 def _simulate_demand(

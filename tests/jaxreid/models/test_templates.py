@@ -91,8 +91,7 @@ def test_where_time_steps_cost_more_than_rows_there_are_fewer(caption_lengths, r
     batches = [rng.choice(caption_lengths, rows * groups) for _ in range(200)]
     means = {}
     for platform in ("cpu", "tpu"):
-        dear = rows_of_a_step(platform)
-        templates = make_templates(caption_lengths, rows, groups, 100, rows_of_a_step=dear)
+        templates = make_templates(caption_lengths, rows, groups, 100, platform=platform)
         assert templates[-1] == RowTemplate.full(rows, 100, groups)
         chosen = [templates[choose_template(templates, batch)] for batch in batches]
         means[platform] = np.mean([[t.length, t.tokens / groups] for t in chosen], axis=0)
