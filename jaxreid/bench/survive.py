@@ -74,8 +74,8 @@ def bench_survive(config: ConfigDict, *, kills: int = 20, seed: int = 0) -> meas
     """Trains a run twice, once undisturbed and once killed again and again.
 
     Args:
-      config: of the run, a small one: its first stage is trained for about five steps a kill, every
-        one of which is saved.
+      config: of the run, a small one: its first stage is trained for about twelve steps a kill,
+        every one of which is saved.
       kills: how many; about one in five is a SIGTERM, the others are SIGKILL, one in five of all
         somewhere in the start of a process.
       seed: of the moments.
