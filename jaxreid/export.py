@@ -28,7 +28,6 @@ from jax import export
 import jaxreid
 from jaxreid import files, paths, retrieval, runs, saved_model
 from jaxreid.data import augment
-from jaxreid.models.convolution import mode_for
 from jaxreid.paths import AnyPath
 from jaxreid.typing import PyTree
 
@@ -227,12 +226,12 @@ def _encoders(run: retrieval.Run) -> dict[str, Encoder]:
 def _by_platform(model: nn.Module, encode: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """The encoder, with convolutions as suits the platform that will run it.
 
-    "auto" would ask which platform this process uses, see `convolution.pointwise_as_dot`.
+    "auto" would ask which platform this process uses, see `platforms.on_cpu`.
     """
-    if getattr(model, "pointwise", "") != "auto":
+    if getattr(model, "platform", "") != "auto":
         return functools.partial(encode, model)
     on_cpu, on_tpu, elsewhere = (
-        functools.partial(encode, model.clone(pointwise=mode_for(platform)))
+        functools.partial(encode, model.clone(platform=platform))
         for platform in ("cpu", "tpu", "gpu")
     )
 

@@ -74,8 +74,8 @@ _NOT_IN_TABLE = (
 )
 
 # How a network is counted, by fields that it may have: without what rematerialisation computes
-# twice, and each convolution as one, see `models.convolution.pointwise_as_dot`.
-_COUNTED_FORM: dict[str, Any] = {"remat": False, "pointwise": "conv"}
+# twice, and each convolution as one, which it is on a GPU.
+_COUNTED_FORM: dict[str, Any] = {"remat": False, "platform": "gpu"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from jaxreid import freezing, optimizers, registry, sharding, step, train
 from jaxreid.bench import made_up
 from jaxreid.data import feed, shards
-from jaxreid.models.convolution import mode_for
 from jaxreid.models.templates import RowTemplate, choose_template, make_templates
 from jaxreid.typing import PyTree
 
@@ -117,12 +116,12 @@ def for_platform(model: nn.Module, platform: str) -> nn.Module:
     """Returns a network as it is computed there, whatever the host of the compiler is.
 
     Args:
-      model: a network; what its field ``pointwise`` leaves open goes by the host otherwise.
+      model: a network; what its field ``platform`` leaves open goes by the host otherwise.
       platform: "cpu", "gpu" or "tpu".
     """
-    if getattr(model, "pointwise", None) != "auto":
+    if getattr(model, "platform", None) != "auto":
         return model
-    return model.clone(pointwise=mode_for(platform))
+    return model.clone(platform=platform)
 
 
 def usual_template(config: ConfigDict, groups: int, platform: str) -> RowTemplate:

@@ -21,7 +21,7 @@ Handover: TypeAlias = tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.
 """Task, arrays and weights: the arguments of `jaxreid.bench.torch_process.Torch`."""
 
 # Fields of our modules that say how they compute, and what a module has besides fields.
-_OURS_ALONE = {"parent", "name", "dtype", "remat", "pointwise"}
+_OURS_ALONE = {"parent", "name", "dtype", "remat", "platform"}
 
 
 def training(

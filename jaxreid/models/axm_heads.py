@@ -55,7 +55,7 @@ class PartBranch(nn.Module):
       feature_drop: in training "random" blanks a rectangle of the map, "part" one strip.
       reduction: channels of the map for each hidden one of a strip's network.
       dtype: compute type.
-      pointwise: how it is computed, see `convolution.pointwise_as_dot`.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
 
     num_parts: int = 7
@@ -64,7 +64,7 @@ class PartBranch(nn.Module):
     feature_drop: str = "none"
     reduction: int = 16
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     @nn.compact
     def __call__(
@@ -98,7 +98,7 @@ class PartBranch(nn.Module):
             seen = jnp.where(self._dropped(x.shape), 0, attended)
         if self.pooling == "average":
             return mean_over_positions(seen), attended
-        return peak(seen.reshape(batch, -1, width), 1, self.pointwise).astype(jnp.float32), attended
+        return peak(seen.reshape(batch, -1, width), 1, self.platform).astype(jnp.float32), attended
 
     def _dropped(self, shape: tuple[int, ...]) -> Bool[Array, "B H W 1"]:
         """Positions that feature drop blanks in each image of the batch."""

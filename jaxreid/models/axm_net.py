@@ -81,8 +81,7 @@ class AXMNet(nn.Module):
       text_stem: "conv" or "separable".
       mask_padding: leave padding out of text pooling, gates and NLA.
       dtype: compute type; parameters, statistics and features are float32.
-      pointwise: how 1x1 and depthwise convolutions are computed, see
-        `convolution.pointwise_as_dot`.
+      platform: what all of it is written for, see `platforms.on_cpu`.
     """
 
     vocab_size: int
@@ -107,7 +106,7 @@ class AXMNet(nn.Module):
     text_stem: str = "conv"
     mask_padding: bool = False
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     def setup(self) -> None:
         """Make the parts."""
@@ -116,7 +115,7 @@ class AXMNet(nn.Module):
             "channels": tuple(self.channels),
             "blocks": self.blocks,
             "dtype": self.dtype,
-            "pointwise": self.pointwise,
+            "platform": self.platform,
         }
         self.words = WordEmbedding(
             self.vocab_size, self.word_dim, initial_std=self.word_std, name="embedding"
@@ -145,7 +144,7 @@ class AXMNet(nn.Module):
                 self.feature_drop,
                 self.part_reduction,
                 self.dtype,
-                self.pointwise,
+                self.platform,
             )
         if self.nla:
             self.non_local = NonLocal(self.nla_reduction, self.dtype)

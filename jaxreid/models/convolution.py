@@ -2,7 +2,8 @@
 
 The parameters are the same however it is computed. On a CPU a 1x1 convolution is a matrix product
 of pixels, and some gradients are written out, since XLA's are several times slower than the
-convolution itself; accelerators have kernels for all of them.
+convolution itself; accelerators have kernels for all of them, and there the product would move more
+memory than the convolution.
 """
 
 from __future__ import annotations
@@ -16,52 +17,12 @@ from jaxtyping import Array, Float
 
 from jaxreid.arrays import after
 from jaxreid.models.layers import kaiming_fan_out
+from jaxreid.models.platforms import on_cpu
 from jaxreid.typing import DType
 
-POINTWISE_MODES = ("auto", "dot", "conv", "dense")
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # A gradient that sums over so many pixels or more is summed in two halves, see `_summed`.
 _MANY_PIXELS = 8192
-
-
-def pointwise_as_dot(mode: str) -> bool:
-    """Whether 1x1 convolutions are written as matrix products.
-
-    XLA's weight gradient of a 1x1 convolution is slow on CPU, whereas on accelerators the
-    product moves more memory than the convolution. The parameters are the same.
-
-    Args:
-      mode: "auto" (`mode_for` the back end in use while tracing), "dot", "conv" or "dense". The
-        last three are for tests and for compiling on another host than the one that will compute.
-    """
-    return _resolved(mode) == "dot"
-
-
-def separable_as_dense(mode: str) -> bool:
-    """Whether a 1x1 and a depthwise convolution in a row are written as the dense one they are.
-
-    The map between them is then never written. A TPU multiplies faster than its memory follows,
-    which pays for nine times the products. The parameters are the same.
-
-    Args:
-      mode: as in `pointwise_as_dot`.
-    """
-    return _resolved(mode) == "dense"
-
-
-def mode_for(platform: str) -> str:
-    """The form of convolutions that suits a platform: "dot", "conv" or "dense".
-
-    Args:
-      platform: "cpu", "gpu" ("cuda", "rocm") or "tpu".
-    """
-    return {"cpu": "dot", "tpu": "dense"}.get(platform, "conv")
-
-
-def _resolved(mode: str) -> str:
-    if mode not in POINTWISE_MODES:
-        raise ValueError(f"pointwise={mode!r}: choose one of {', '.join(POINTWISE_MODES)}.")
-    return mode_for(jax.default_backend()) if mode == "auto" else mode
 
 
 class Conv(nn.Module):
@@ -74,7 +35,7 @@ class Conv(nn.Module):
       padding: rows and columns of zeros added on either side, one number where they are as many.
       use_bias: whether a bias is added.
       dtype: compute type; parameters are float32.
-      pointwise: how it is computed, see `pointwise_as_dot`; "dot" takes all forms made for CPUs.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
 
     features: int
@@ -83,7 +44,7 @@ class Conv(nn.Module):
     padding: int | tuple[int, int] = 0
     use_bias: bool = False
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     @nn.compact
     def parameters(
@@ -105,7 +66,7 @@ class Conv(nn.Module):
         size, padding = _both(self.kernel_size), _both(self.padding)
         kernel, bias = self.parameters(x.shape[-1])
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        for_cpu = pointwise_as_dot(self.pointwise)
+        for_cpu = on_cpu(self.platform)
         if for_cpu and size == (1, 1) and padding == (0, 0):
             y = product_of_pixels(x[:, :: self.strides, :: self.strides], kernel[0, 0])
         elif for_cpu:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreid.models.convolution import convolution, pointwise_as_dot
+from jaxreid.models.convolution import convolution
 from jaxreid.models.layers import kaiming_fan_out
+from jaxreid.models.platforms import on_cpu
 from jaxreid.typing import DType
 
 
@@ -21,13 +22,13 @@ class DepthwiseConv(nn.Module):
     Attributes:
       kernel_size: odd height and width of the kernel.
       dtype: compute type; the parameter is float32.
-      mode: as in `convolution.pointwise_as_dot`: shifted products on a CPU, where XLA's grouped
+      platform: see `platforms.on_cpu`: shifted products on a CPU, where XLA's grouped
         convolution is many times slower, the convolution elsewhere.
     """
 
     kernel_size: tuple[int, int]
     dtype: DType = jnp.float32
-    mode: str = "auto"
+    platform: str = "auto"
 
     @nn.compact
     def kernel(self, channels: int) -> Float[Array, "h w 1 C"]:
@@ -40,7 +41,7 @@ class DepthwiseConv(nn.Module):
         channels = x.shape[-1]
         kernel = self.kernel(channels).astype(self.dtype)
         x = x.astype(self.dtype)
-        if pointwise_as_dot(self.mode):
+        if on_cpu(self.platform):
             return shifted_products(x, kernel[:, :, 0])
         height, width = (size // 2 for size in self.kernel_size)
         return convolution(x, kernel, padding=(height, width), groups=channels)

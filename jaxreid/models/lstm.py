@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxreid.models.layers import accumulate, product, product_gradients, symmetric_uniform
+from jaxreid.models.platforms import on_cpu, on_tpu
 from jaxreid.models.templates import RowTemplate, Size, choose_template, fits, make_templates
 from jaxreid.typing import DType
 
@@ -31,15 +32,17 @@ class BiLSTM(nn.Module):
     Attributes:
       hidden: width C of each direction.
       dtype: type of the matrix products; the cell state is float32.
-      for_cpu: how it is computed. On a CPU the recurrence ends with the longest caption, wherever
-        the template ends, since a time step costs as much as a dozen captions (a GPU would have to
-        ask the host each time); and weights stand on the left of its products, since XLA would pack
-        them anew for each time step on the right.
+      platform: how it is computed, see `platforms.on_cpu`. On a CPU the recurrence ends with the
+        longest caption, wherever the template ends, since a time step costs as much as a dozen
+        captions (a GPU would have to ask the host each time); and weights stand on the left of its
+        products, since XLA would pack them anew for each time step on the right. On a TPU one
+        direction follows the other: the recurrent weights of one stay on the chip from step to
+        step, whereas those of both may be too large for it.
     """
 
     hidden: int
     dtype: DType = jnp.float32
-    for_cpu: bool = False
+    platform: str = "auto"
 
     @nn.compact
     def __call__(
@@ -75,8 +78,9 @@ class BiLSTM(nn.Module):
         x = x[:, :length].astype(self.dtype).reshape(1, *cells, streams * width)
         x = jnp.broadcast_to(x, (DIRECTIONS, *x.shape[1:]))
         x = _permute(x, into, outof).reshape(DIRECTIONS, groups, rows, length, streams, width)
-        longest = jnp.max(lengths) if self.for_cpu else None
-        hidden = _run_chunks(x, kernel, recurrent, template, longest)
+        longest = jnp.max(lengths) if on_cpu(self.platform) else None
+        together = 1 if on_tpu(self.platform) else DIRECTIONS
+        hidden = _run_chunks(x, kernel, recurrent, template, together, longest)
         hidden = _permute(hidden.reshape(DIRECTIONS, *cells, -1), outof, into)
         mean = (hidden[0] + hidden[1]) * 0.5
         mean = mean.reshape(count, length, streams, self.hidden)
@@ -144,15 +148,25 @@ def _run_chunks(
     kernel: Float[Array, "2 V gates"],
     recurrent: Float[Array, "2 C gates"],
     template: RowTemplate,
+    together: int,
     longest: Int[Array, ""] | None,
 ) -> Float[Array, "2 G R P S C"]:
-    """Hidden states of sorted captions; 0 for rows that a chunk leaves out."""
+    """Hidden states of sorted captions, 0 for rows that a chunk leaves out; `together` directions
+    go through each scan.
+    """
     rows, streams = x.shape[2], x.shape[4]
     chunks = [
         jnp.moveaxis(x[:, :, :alive, start : start + steps], 3, 0)
         for start, steps, alive in zip(template.starts, template.steps, template.rows, strict=True)
     ]
-    hidden = _recur(template, streams, _pack(chunks), kernel, recurrent, longest)
+    cells = _pack(chunks)
+    ways = [slice(first, first + together) for first in range(0, DIRECTIONS, together)]
+    hidden = jnp.concatenate(
+        [
+            _recur(template, streams, cells[way], kernel[way], recurrent[way], longest)
+            for way in ways
+        ]
+    )
     grid = []
     for chunk, alive in zip(_unpack(hidden, template, streams), template.rows, strict=True):
         missing = [(0, 0)] * 3 + [(0, rows - alive)] + [(0, 0)] * 2
@@ -160,14 +174,14 @@ def _run_chunks(
     return jnp.moveaxis(jnp.concatenate(grid), 0, 3)
 
 
-def _pack(chunks: Sequence[Array]) -> Float[Array, "2 G cells F"]:
-    """Cells of the chunks [t, 2, G, r, S, F] in one axis, so that one product serves them all."""
+def _pack(chunks: Sequence[Array]) -> Float[Array, "D G cells F"]:
+    """Cells of the chunks [t, D, G, r, S, F] in one axis, so that one product serves them all."""
     cells = [jnp.moveaxis(x, 0, 3).reshape(*x.shape[1:3], -1, x.shape[-1]) for x in chunks]
     return jnp.concatenate(cells, axis=2)
 
 
-def _unpack(cells: Float[Array, "2 G cells F"], template: RowTemplate, streams: int) -> list[Array]:
-    """The chunks of packed cells, time first: [t, 2, G, r, S, F]."""
+def _unpack(cells: Float[Array, "D G cells F"], template: RowTemplate, streams: int) -> list[Array]:
+    """The chunks of packed cells, time first: [t, D, G, r, S, F]."""
     chunks, end = [], 0
     for steps, alive in zip(template.steps, template.rows, strict=True):
         start, end = end, end + alive * steps * streams
@@ -178,13 +192,13 @@ def _unpack(cells: Float[Array, "2 G cells F"], template: RowTemplate, streams: 
 
 
 def _multiplier(
-    weights: Float[Array, "2 C gates"], on_the_left: bool, *, back: bool = False
+    weights: Float[Array, "D C gates"], on_the_left: bool, *, back: bool = False
 ) -> Callable[[Array], Array]:
-    """Returns the product of a step's rows [2, G, r, S, in] with the weights, float32.
+    """Returns the product of a step's rows [D, G, r, S, in] with the weights, float32.
 
     Args:
       weights: from hidden states to gates; a TPU keeps them on the chip as they are here.
-      on_the_left: see `BiLSTM.for_cpu`.
+      on_the_left: the form for CPUs, see `BiLSTM.platform`.
       back: from gates to hidden states.
     """
     if not on_the_left:
@@ -242,11 +256,11 @@ def _cell(z: Array, c: Array) -> tuple[Array, Array]:
 def _recur(
     template: RowTemplate,
     streams: int,
-    x: Float[Array, "2 G cells V"],
-    kernel: Float[Array, "2 V gates"],
-    recurrent: Float[Array, "2 C gates"],
+    x: Float[Array, "D G cells V"],
+    kernel: Float[Array, "D V gates"],
+    recurrent: Float[Array, "D C gates"],
     longest: Int[Array, ""] | None,
-) -> Float[Array, "2 G cells C"]:
+) -> Float[Array, "D G cells C"]:
     """Hidden states from word embeddings.
 
     The gradient is written out because that of a plain scan adds a weight gradient of full size in
@@ -274,7 +288,7 @@ def _recur(
 
 
 def _empty_state(
-    x: Float[Array, "2 G cells F"], template: RowTemplate, streams: int, hidden: int
+    x: Float[Array, "D G cells F"], template: RowTemplate, streams: int, hidden: int
 ) -> tuple[Array, Array]:
     shape = (*x.shape[:2], template.rows[0], streams, hidden)
     return jnp.zeros(shape, x.dtype), jnp.zeros(shape, jnp.float32)

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxreid.models.convolution import Conv, separable_as_dense
+from jaxreid.models.convolution import Conv
 from jaxreid.models.light_convolution import LightConv, dense_side_by_side
 from jaxreid.models.normalization import BatchNorm, relu
+from jaxreid.models.platforms import on_tpu
 from jaxreid.models.pooling import max_pool, mean_pool
 from jaxreid.typing import DType
 
@@ -42,7 +43,7 @@ class ConvNorm(nn.Module):
       strides: step in both directions.
       relu: whether negative values become 0.
       dtype: compute type.
-      pointwise: how a 1x1 kernel is computed, see `convolution.pointwise_as_dot`.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
 
     features: int
@@ -50,7 +51,7 @@ class ConvNorm(nn.Module):
     strides: int = 1
     relu: bool = True
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     @nn.compact
     def __call__(
@@ -65,7 +66,7 @@ class ConvNorm(nn.Module):
             self.strides,
             padding,
             dtype=self.dtype,
-            pointwise=self.pointwise,
+            platform=self.platform,
             name="conv",
         )(x)
         x = BatchNorm(dtype=self.dtype, name="bn")(x, use_running_average=use_running_average)
@@ -80,18 +81,18 @@ class Block(nn.Module):
       features: output channels; the streams have a quarter of them.
       kernel_size: of the depthwise convolutions, (3, 3) or (1, 3).
       dtype: compute type.
-      pointwise: see `convolution.pointwise_as_dot`.
+      platform: see `platforms.on_cpu`.
     """
 
     in_features: int
     features: int
     kernel_size: tuple[int, int]
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     def setup(self) -> None:
         """Make the parts."""
-        how = {"dtype": self.dtype, "pointwise": self.pointwise}
+        how = {"dtype": self.dtype, "platform": self.platform}
         self.reduce = ConvNorm(stream_features(self.features), **how)
         self.streams = [
             [LightConv(stream_features(self.features), self.kernel_size, **how) for _ in range(r)]
@@ -106,7 +107,7 @@ class Block(nn.Module):
     ) -> tuple[Float[Array, "B H W m"], ...]:
         """Maps of the streams, with receptive fields of 3, 5, 7 and 9."""
         x = self.reduce(x, use_running_average)
-        if separable_as_dense(self.pointwise):
+        if on_tpu(self.platform):
             return self._split_side_by_side(x, use_running_average)
         streams = []
         for layers in self.streams:
@@ -160,7 +161,7 @@ class OSNet(nn.Module):
       blocks: in each stage.
       text_stem: "conv" (an ordinary 1x3 convolution) or "separable".
       dtype: compute type; BatchNorm keeps float32 statistics.
-      pointwise: see `convolution.pointwise_as_dot`.
+      platform: see `platforms.on_cpu`.
     """
 
     modality: str
@@ -168,11 +169,11 @@ class OSNet(nn.Module):
     blocks: int = 2
     text_stem: str = "conv"
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     def setup(self) -> None:
         """Make the parts."""
-        how = {"dtype": self.dtype, "pointwise": self.pointwise}
+        how = {"dtype": self.dtype, "platform": self.platform}
         kernel = (3, 3) if self.modality == "vision" else (1, 3)
         stem, *stages = self.channels
         if self.modality == "vision":
@@ -193,7 +194,7 @@ class OSNet(nn.Module):
     def stem(self, x: Float[Array, "B H W I"], use_running_average: bool) -> Array:
         """First convolution; that of images halves twice, that of words keeps their number."""
         x = self.conv1(x, use_running_average)
-        return max_pool(x, 3, 2, 1, self.pointwise) if self.modality == "vision" else x
+        return max_pool(x, 3, 2, 1, self.platform) if self.modality == "vision" else x
 
     def halve(self, x: Array, stage: int, use_running_average: bool) -> Array:
         """Transition behind a stage: 1x1 convolution and mean of 2x2 pixels or of 2 words."""

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreid.models.convolution import pointwise_as_dot
+from jaxreid.models.platforms import on_cpu
 
 
 def max_pool(
-    x: Float[Array, "B H W C"], size: int, strides: int, padding: int, pointwise: str = "auto"
+    x: Float[Array, "B H W C"], size: int, strides: int, padding: int, platform: str = "auto"
 ) -> Float[Array, "B P Q C"]:
     """Maximum over square windows; padding never wins.
 
@@ -28,9 +28,9 @@ def max_pool(
       size: rows and columns of a window.
       strides: step in both directions.
       padding: rows and columns added on either side.
-      pointwise: how it is computed, see `convolution.pointwise_as_dot`.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
-    pool = _placed_max_pool if pointwise_as_dot(pointwise) else _max_pool
+    pool = _placed_max_pool if on_cpu(platform) else _max_pool
     return pool(x, size, strides, padding)
 
 
@@ -122,7 +122,7 @@ mean_pool.defvjp(_mean_pool_forward, _mean_pool_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def peak(x: Float[Array, " ..."], axis: int, pointwise: str = "auto") -> Float[Array, " ..."]:
+def peak(x: Float[Array, " ..."], axis: int, platform: str = "auto") -> Float[Array, " ..."]:
     """Maximum along one axis; its gradient goes to the first place that holds it.
 
     The gradient of `jnp.max` looks for the maximum by comparing again, which gives 0 / 0 where a
@@ -132,13 +132,13 @@ def peak(x: Float[Array, " ..."], axis: int, pointwise: str = "auto") -> Float[A
     Args:
       x: any array.
       axis: from 0 on.
-      pointwise: how it is computed, see `convolution.pointwise_as_dot`.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
     return jnp.max(x, axis)
 
 
-def _peak_forward(x: Array, axis: int, pointwise: str) -> tuple[Array, tuple[Array, int]]:
-    if not pointwise_as_dot(pointwise):
+def _peak_forward(x: Array, axis: int, platform: str) -> tuple[Array, tuple[Array, int]]:
+    if not on_cpu(platform):
         return jnp.max(x, axis), (jnp.argmax(x, axis), x.shape[axis])
 
     def read(number: Array | int) -> Array:
@@ -161,9 +161,7 @@ def _first_peak(read: Callable[[Array | int], Array], count: int) -> tuple[Array
     return jax.lax.fori_loop(1, count, look, (first, jnp.zeros(first.shape, jnp.int32)))
 
 
-def _peak_backward(
-    axis: int, pointwise: str, saved: tuple[Array, int], grad: Array
-) -> tuple[Array]:
+def _peak_backward(axis: int, platform: str, saved: tuple[Array, int], grad: Array) -> tuple[Array]:
     place, size = saved
     place, grad = jnp.expand_dims(place, axis), jnp.expand_dims(grad, axis)
     shape = [1] * grad.ndim
@@ -176,18 +174,18 @@ peak.defvjp(_peak_forward, _peak_backward)
 
 
 def masked_max(
-    x: Float[Array, "N L ..."], lengths: Int[Array, " N"], pointwise: str = "auto"
+    x: Float[Array, "N L ..."], lengths: Int[Array, " N"], platform: str = "auto"
 ) -> Float[Array, "N ..."]:
     """Maximum over the first lengths[n] of L entries; 0 where there is none.
 
     Args:
       x: padded sequences.
       lengths: of each.
-      pointwise: see `peak`.
+      platform: see `peak`.
     """
     valid = jnp.arange(x.shape[1]).reshape(1, -1) < lengths.reshape(-1, 1)
     valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
-    return _where_any(peak(jnp.where(valid, x, jnp.finfo(x.dtype).min), 1, pointwise), lengths)
+    return _where_any(peak(jnp.where(valid, x, jnp.finfo(x.dtype).min), 1, platform), lengths)
 
 
 def _where_any(most: Float[Array, "N ..."], lengths: Int[Array, " N"]) -> Float[Array, "N ..."]:
@@ -198,7 +196,7 @@ def masked_max_of_products(
     weights: Float[Array, "N L K"],
     x: Float[Array, "N L C"],
     lengths: Int[Array, " N"],
-    pointwise: str = "auto",
+    platform: str = "auto",
 ) -> Float[Array, "N K C"]:
     """`masked_max` of weights[n, l, k] * x[n, l, c], which on a CPU are never all in memory.
 
@@ -206,11 +204,11 @@ def masked_max_of_products(
       weights: K for each entry, of the type of `x`.
       x: padded sequences.
       lengths: of each.
-      pointwise: see `peak`.
+      platform: see `peak`.
     """
-    if pointwise_as_dot(pointwise):
+    if on_cpu(platform):
         return _where_any(_peak_of_products(weights, x, lengths), lengths)
-    return masked_max(weights[..., None] * x[:, :, None, :], lengths, pointwise)
+    return masked_max(weights[..., None] * x[:, :, None, :], lengths, platform)
 
 
 @jax.custom_vjp

@@ -22,14 +22,14 @@ class Block(nn.Module):
       width: channels of the 3x3 convolutions.
       strides: step of the (first) 3x3 convolution and of the short cut.
       dtype: compute type.
-      pointwise: how 1x1 convolutions are computed, see `convolution.pointwise_as_dot`.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
 
     kind: str
     width: int
     strides: int = 1
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     @nn.compact
     def __call__(
@@ -44,7 +44,7 @@ class Block(nn.Module):
                 strides,
                 padding=size // 2,
                 dtype=self.dtype,
-                pointwise=self.pointwise,
+                platform=self.platform,
                 name=f"conv{index}" if index else "downsample_conv",
             )
             norm = BatchNorm(dtype=self.dtype, name=f"bn{index}" if index else "downsample_bn")
@@ -75,7 +75,7 @@ class ResNet(nn.Module):
       last_stride: step of the last stage, 2 or 1.
       dtype: compute type; BatchNorm keeps float32 statistics.
       remat: compute blocks again in the backward pass instead of keeping their activations.
-      pointwise: how 1x1 convolutions are computed, see `convolution.pointwise_as_dot`.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
@@ -84,7 +84,7 @@ class ResNet(nn.Module):
     last_stride: int = 2
     dtype: DType = jnp.float32
     remat: bool = False
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     @property
     def out_features(self) -> int:
@@ -107,10 +107,10 @@ class ResNet(nn.Module):
             raise ValueError(f"last_stride={self.last_stride}: choose 1 or 2.")
         # `use_running_average` decides what is traced, so it is static under remat.
         block_class = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        how = {"dtype": self.dtype, "pointwise": self.pointwise}
+        how = {"dtype": self.dtype, "platform": self.platform}
         x = Conv(self.width, 7, 2, padding=3, **how, name="stem_conv")(images)
         x = BatchNorm(dtype=self.dtype, name="stem_bn")(x, use_running_average=use_running_average)
-        x = max_pool(relu(x), 3, 2, 1, self.pointwise)
+        x = max_pool(relu(x), 3, 2, 1, self.platform)
         outputs = {"stem": x}
         for stage, blocks in enumerate(self.stage_sizes, start=1):
             first_stride = self.last_stride if stage == len(self.stage_sizes) else 2
@@ -120,7 +120,7 @@ class ResNet(nn.Module):
                     self.width * 2 ** (stage - 1),
                     first_stride if index == 0 and stage > 1 else 1,
                     dtype=self.dtype,
-                    pointwise=self.pointwise,
+                    platform=self.platform,
                     name=f"stage{stage}_block{index + 1}",
                 )(x, use_running_average)
             outputs[f"stage{stage}"] = x

@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxreid.models.convolution import pointwise_as_dot
 from jaxreid.models.embedding import WordEmbedding
 from jaxreid.models.fields import check_choices, check_positive, from_fields
 from jaxreid.models.layers import Classifier
@@ -58,8 +57,7 @@ class SSAN(nn.Module):
       dropout: after the word embeddings; None: 0.3 released, 0 paper.
       dtype: compute type; parameters, statistics and features are float32.
       remat: compute backbone blocks again in the backward pass.
-      pointwise: how 1x1 convolutions are computed, see `convolution.pointwise_as_dot`; where they
-        are products, the LSTM, too, takes the form for CPUs.
+      platform: what all of it is written for, see `platforms.on_cpu`.
     """
 
     vocab_size: int
@@ -82,7 +80,7 @@ class SSAN(nn.Module):
     dropout: float | None = None
     dtype: DType = jnp.float32
     remat: bool = False
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     def setup(self) -> None:
         """Make the parts."""
@@ -101,7 +99,7 @@ class SSAN(nn.Module):
         self.lstm = BiLSTM(
             self.image_net.out_features,
             self.dtype,
-            for_cpu=pointwise_as_dot(self.pointwise),
+            self.platform,
         )
         if self.part:
             self.word_attention = WordAttention(self.num_parts, self.dtype)
@@ -131,7 +129,7 @@ class SSAN(nn.Module):
         """Makes the network for images; ``place`` says under which name or parent."""
         sizes = {"stage_sizes": tuple(self.stage_sizes)} if self.stage_sizes else {}
         common: dict[str, Any] = {**sizes, "width": self.width, "dtype": self.dtype}
-        common |= {"remat": self.remat, "pointwise": self.pointwise, **place}
+        common |= {"remat": self.remat, "platform": self.platform, **place}
         if self.backbone == "vgg":
             return VGG(**common)
         return ResNet(block=self.block, last_stride=self.last_stride, **common)
@@ -203,10 +201,10 @@ class SSAN(nn.Module):
                     "sizes, or last_stride=1."
                 )
             strips = feature_map.reshape(batch, self.num_parts, -1, width)
-            pooled_parts = peak(strips, 2, self.pointwise)
-            pooled = peak(pooled_parts, 1, self.pointwise)
+            pooled_parts = peak(strips, 2, self.platform)
+            pooled = peak(pooled_parts, 1, self.platform)
         else:
-            pooled = peak(feature_map.reshape(batch, -1, width), 1, self.pointwise)
+            pooled = peak(feature_map.reshape(batch, -1, width), 1, self.platform)
         feats = self.heads(pooled, pooled_parts, modality="image", train=train)
         return {**feats, "map": feature_map}
 
@@ -239,7 +237,7 @@ class SSAN(nn.Module):
         lengths = jnp.clip(lengths, 0, tokens.shape[1])
         streams = [table(tokens, train=train) for table in self.tables]
         encoded = self.lstm(jnp.stack(streams, axis=2), lengths, template)
-        pooled = masked_max(encoded[:, :, 0], lengths, self.pointwise)
+        pooled = masked_max(encoded[:, :, 0], lengths, self.platform)
         if self.formulation == "released":
             # The released program pads to max_tokens and lets the zeros take part.
             short = (lengths < self.max_tokens)[:, None]
@@ -249,7 +247,7 @@ class SSAN(nn.Module):
         if self.part:
             scores = self.word_attention(words, lengths)
             weights = scores.astype(words.dtype)
-            parts = masked_max_of_products(weights, words, lengths, self.pointwise)
+            parts = masked_max_of_products(weights, words, lengths, self.platform)
             text |= {"scores": scores, "pooled_parts": parts}
         return text
 

@@ -23,14 +23,14 @@ class VGG(nn.Module):
       width: channels of the first stage (the multiplier of all the others).
       dtype: compute type.
       remat: compute stages again in the backward pass instead of keeping their activations.
-      pointwise: how it is computed, see `convolution.pointwise_as_dot`.
+      platform: how it is computed, see `platforms.on_cpu`.
     """
 
     stage_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
     width: int = 64
     dtype: DType = jnp.float32
     remat: bool = False
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     @property
     def out_features(self) -> int:
@@ -56,7 +56,7 @@ class VGG(nn.Module):
         for index, convolutions in enumerate(self.stage_sizes):
             name = f"stage{index + 1}"
             x = stage_class(
-                convolutions, self._features(index), self.dtype, self.pointwise, name=name
+                convolutions, self._features(index), self.dtype, self.platform, name=name
             )(x)
             outputs[name] = x
         return x, outputs
@@ -69,13 +69,13 @@ class Stage(nn.Module):
       convolutions: how many.
       features: channels of each.
       dtype: compute type.
-      pointwise: see `convolution.pointwise_as_dot`.
+      platform: see `platforms.on_cpu`.
     """
 
     convolutions: int
     features: int
     dtype: DType = jnp.float32
-    pointwise: str = "auto"
+    platform: str = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
@@ -87,8 +87,8 @@ class Stage(nn.Module):
                 padding=1,
                 use_bias=True,
                 dtype=self.dtype,
-                pointwise=self.pointwise,
+                platform=self.platform,
                 name=f"conv{index + 1}",
             )
             x = jax.nn.relu(conv(x))
-        return max_pool(x, 2, 2, 0, self.pointwise)
+        return max_pool(x, 2, 2, 0, self.platform)

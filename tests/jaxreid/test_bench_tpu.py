@@ -50,18 +50,18 @@ def test_a_step_is_compiled_for_a_tpu_and_counted(compiled):
 
 @pytest.mark.slow
 def test_convolutions_stay_convolutions_on_a_tpu(compiled):
-    assert abstract.for_platform(_network("auto"), "tpu").pointwise == "dense"
-    assert abstract.for_platform(_network("auto"), "gpu").pointwise == "conv"
-    assert abstract.for_platform(_network("auto"), "cpu").pointwise == "dot"
-    assert abstract.for_platform(_network("dot"), "tpu").pointwise == "dot"
+    assert abstract.for_platform(_network("auto"), "tpu").platform == "tpu"
+    assert abstract.for_platform(_network("auto"), "gpu").platform == "gpu"
+    assert abstract.for_platform(_network("auto"), "cpu").platform == "cpu"
+    assert abstract.for_platform(_network("cpu"), "tpu").platform == "cpu"
     names = [m["op_name"] for m in compiled.numbers["movers"]]
     assert any("stage1_block1/conv1/conv_general_dilated" in name for name in names)
 
 
-def _network(pointwise):
+def _network(platform):
     from jaxreid.models.resnet import ResNet
 
-    return ResNet(pointwise=pointwise)
+    return ResNet(platform=platform)
 
 
 @pytest.mark.slow

@@ -115,14 +115,14 @@ def test_groups_of_the_batch():
 class _Depthwise(nn.Module):
     """A depthwise and a pointwise convolution, written as the device likes it."""
 
-    pointwise: str = "dot"
+    platform: str = "cpu"
     remat: bool = True
 
     @nn.compact
     def __call__(self, x):
         convolution = nn.remat(DepthwiseConv) if self.remat else DepthwiseConv
-        x = convolution((3, 3), mode=self.pointwise, name="depthwise")(x)
-        return Conv(6, pointwise=self.pointwise, name="pointwise")(x)
+        x = convolution((3, 3), platform=self.platform, name="depthwise")(x)
+        return Conv(6, platform=self.platform, name="pointwise")(x)
 
 
 def test_a_network_counts_the_same_however_it_is_computed():
@@ -136,7 +136,7 @@ def test_a_network_counts_the_same_however_it_is_computed():
             jax.grad(lambda params, x: model.apply(params, x).sum(), argnums=(0, 1)), params, x
         ).total
 
-    assert flops.counted_form(model) == _Depthwise("conv", remat=False)
+    assert flops.counted_form(model) == _Depthwise("gpu", remat=False)
     assert work(model) < work(flops.counted_form(model)) == 3 * one
     assert flops.counted_form(nn.Dense(3)) == nn.Dense(3)
 
@@ -191,7 +191,7 @@ def test_shards_add_up():
 def test_lstm_pass_of_a_hundred_tokens():
     """Two directions; each token meets an input and a recurrent matrix of four gates."""
     width, hidden, length = 512, 2048, 100
-    model = BiLSTM(hidden)
+    model = flops.counted_form(BiLSTM(hidden))
     x, lengths = _shape(1, length, 1, width), jax.ShapeDtypeStruct((1,), jnp.int32)
     variables = jax.eval_shape(model.init, jax.random.key(0), x, lengths)
     found = flops.count_flops(model.apply, variables, x, lengths)

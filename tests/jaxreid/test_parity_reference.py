@@ -93,7 +93,7 @@ def test_channels_last(name):
 @pytest.mark.parametrize("make", [SSAN, AXMNet])
 def test_fields_of_the_other_side(make):
     with torch.device("meta"):
-        make(20, dtype="float32", pointwise="auto")
+        make(20, dtype="float32", platform="auto")
         with pytest.raises(TypeError, match="has no field num_part"):
             make(20, num_part=3)
 

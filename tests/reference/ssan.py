@@ -15,7 +15,7 @@ from tests.reference.vgg import VGG
 
 LEAK = 0.25
 BRANCHES = ("global", "part", "relation")
-ONLY_JAX = {"dtype", "remat", "pointwise"}
+ONLY_JAX = {"dtype", "remat", "platform"}
 """Fields that say how the other side computes, nothing of what; accepted and not used."""
 
 Features = dict[str, Any]

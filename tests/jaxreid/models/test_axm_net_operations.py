@@ -26,9 +26,9 @@ def variables():
     return jax.eval_shape(init, jax.random.key(0), IMAGE["vision"], *caption)
 
 
-def backbone(pointwise):
+def backbone(platform):
     """A backbone alone with its gates, from the input of one modality to the map of conv5."""
-    model = axm_net.AXMNet(vocab_size=20, pointwise=pointwise)
+    model = axm_net.AXMNet(vocab_size=20, platform=platform)
     return functools.partial(model.apply, train=False, method="_backbones")
 
 
@@ -48,7 +48,7 @@ def convolutions_by_xla():
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
-        jax.eval_shape(backbone("conv"), variables(), IMAGE)
+        jax.eval_shape(backbone("gpu"), variables(), IMAGE)
 
     @functools.cache
     def cost(module, shape):
@@ -65,7 +65,7 @@ def test_the_vision_backbone_has_1_50_gmac_by_xlas_own_analysis():
     operation on an element as one: BatchNorm's two, ReLU, sums and products of streams and
     shortcuts, pooling. They are 1.6% together. Square roots and sigmoids stand in a count apart.
     """
-    whole = by_xla(backbone("conv"), variables(), IMAGE)
+    whole = by_xla(backbone("gpu"), variables(), IMAGE)
     convolutions = convolutions_by_xla()
     assert whole == pytest.approx(2 * VISION_MACS, rel=0.02)
     assert whole == pytest.approx(2 * 1.50e9, rel=0.02)
@@ -76,9 +76,9 @@ def test_the_vision_backbone_has_1_50_gmac_by_xlas_own_analysis():
 @pytest.mark.parametrize(
     ("given", "macs"), [(IMAGE, VISION_MACS), (WORDS, TEXT_MACS)], ids=["vision", "text"]
 )
-@pytest.mark.parametrize("pointwise", ["conv", "dot", "auto"])
-def test_the_count_of_the_specification_however_it_is_computed(pointwise, given, macs):
-    counted = flops.counted_form(axm_net.AXMNet(vocab_size=20, pointwise=pointwise))
-    found = flops.count_flops(backbone(counted.pointwise), variables(), given)
+@pytest.mark.parametrize("platform", ["gpu", "cpu", "auto"])
+def test_the_count_of_the_specification_however_it_is_computed(platform, given, macs):
+    counted = flops.counted_form(axm_net.AXMNet(vocab_size=20, platform=platform))
+    found = flops.count_flops(backbone(counted.platform), variables(), given)
     assert found.total == pytest.approx(2 * macs, rel=1e-3)
     assert found.notes == ()

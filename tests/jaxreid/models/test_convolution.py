@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreid.models import convolution
+from jaxreid.models import convolution, platforms
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,8 @@ def rng():
 @pytest.mark.parametrize("strides", [1, 2])
 def test_pointwise_dot_equals_convolution(rng, strides):
     x = jnp.asarray(rng.normal(size=(2, 7, 5, 4)), jnp.float32)
-    as_dot = convolution.Conv(6, 1, strides, pointwise="dot")
-    as_conv = convolution.Conv(6, 1, strides, pointwise="conv")
+    as_dot = convolution.Conv(6, 1, strides, platform="cpu")
+    as_conv = convolution.Conv(6, 1, strides, platform="gpu")
     params = as_dot.init(jax.random.key(0), x)
     assert params["params"]["kernel"].shape == (1, 1, 4, 6)
 
@@ -32,19 +32,19 @@ def test_pointwise_dot_equals_convolution(rng, strides):
     )
 
 
-def test_pointwise_mode_by_back_end(monkeypatch):
-    assert convolution.pointwise_as_dot("auto")
+def test_the_platform_is_that_of_the_back_end(monkeypatch):
+    assert platforms.on_cpu("auto")
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert not convolution.pointwise_as_dot("auto")
-    assert convolution.pointwise_as_dot("dot")
-    assert convolution.separable_as_dense("auto")
-    assert not convolution.separable_as_dense("conv")
+    assert not platforms.on_cpu("auto")
+    assert platforms.on_cpu("cpu")
+    assert platforms.on_tpu("auto")
+    assert not platforms.on_tpu("gpu")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not convolution.pointwise_as_dot("auto")
-    assert not convolution.separable_as_dense("auto")
-    assert convolution.separable_as_dense("dense")
-    with pytest.raises(ValueError, match="pointwise='fast'"):
-        convolution.pointwise_as_dot("fast")
+    assert not platforms.on_cpu("auto")
+    assert not platforms.on_tpu("auto")
+    assert platforms.on_tpu("tpu")
+    with pytest.raises(ValueError, match="platform='fast'"):
+        platforms.on_cpu("fast")
 
 
 def test_convolution_pads_on_both_sides(rng):

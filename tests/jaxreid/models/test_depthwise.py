@@ -18,13 +18,13 @@ def test_values_and_gradients_are_those_of_the_convolution(kernel):
     assert params["params"]["kernel"].shape == (*kernel, 1, 6)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def value_and_gradients(mode, params, x):
+    def value_and_gradients(platform, params, x):
         def loss(params, x):
-            return jnp.sum(jnp.sin(DepthwiseConv(kernel, mode=mode).apply(params, x)))
+            return jnp.sum(jnp.sin(DepthwiseConv(kernel, platform=platform).apply(params, x)))
 
         return jax.value_and_grad(loss, argnums=(0, 1))(params, x)
 
-    shifted, convolved = (value_and_gradients(mode, params, x) for mode in ("dot", "conv"))
+    shifted, convolved = (value_and_gradients(platform, params, x) for platform in ("cpu", "gpu"))
     # Sums of at most nine products, and of 70 in the kernel's gradient.
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-5), shifted, convolved

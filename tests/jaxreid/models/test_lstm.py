@@ -31,9 +31,9 @@ def words():
 
 @pytest.fixture(scope="module")
 def encode():
-    @functools.partial(jax.jit, static_argnames=("template", "dtype", "for_cpu"))
-    def encode(params, x, lengths, template=None, dtype=jnp.float32, for_cpu=False):
-        module = BiLSTM(HIDDEN, dtype, for_cpu=for_cpu)
+    @functools.partial(jax.jit, static_argnames=("template", "dtype", "platform"))
+    def encode(params, x, lengths, template=None, dtype=jnp.float32, platform="gpu"):
+        module = BiLSTM(HIDDEN, dtype, platform=platform)
         return module.apply({"params": params}, x, lengths, template)
 
     return encode
@@ -43,10 +43,10 @@ def encode():
 def gradients():
     """Gradients of a weighted sum of the outputs; weights go with captions and time."""
 
-    @functools.partial(jax.jit, static_argnames=("template", "for_cpu"))
-    def gradients(params, x, lengths, template=None, for_cpu=False):
+    @functools.partial(jax.jit, static_argnames=("template", "platform"))
+    def gradients(params, x, lengths, template=None, platform="gpu"):
         def total(params, x):
-            module = BiLSTM(HIDDEN, for_cpu=for_cpu)
+            module = BiLSTM(HIDDEN, platform=platform)
             out = module.apply({"params": params}, x, lengths, template)
             weights = jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape)
             return jnp.sum(out * weights)
@@ -81,10 +81,10 @@ def slow_bilstm(xp, params, x, lengths):
     return xp.stack(outputs)
 
 
-@pytest.mark.parametrize("for_cpu", [False, True])
+@pytest.mark.parametrize("platform", ["gpu", "cpu", "tpu"])
 @pytest.mark.parametrize("template", [None, TEMPLATE, GROUPED], ids=["full", "chunks", "groups"])
-def test_equals_a_slow_loop(encode, params, words, template, for_cpu):
-    out = np.asarray(encode(params, words, LENGTHS, template, for_cpu=for_cpu))
+def test_equals_a_slow_loop(encode, params, words, template, platform):
+    out = np.asarray(encode(params, words, LENGTHS, template, platform=platform))
     assert out.shape == (len(LENGTHS), LENGTH, 1, HIDDEN)
     expected = slow_bilstm(np, params, words, LENGTHS)
     np.testing.assert_allclose(out[:, :, 0], expected, atol=1e-6)
@@ -92,8 +92,8 @@ def test_equals_a_slow_loop(encode, params, words, template, for_cpu):
         assert (row[length:] == 0).all()
 
 
-@pytest.mark.parametrize("for_cpu", [False, True])
-def test_gradients_equal_those_of_a_slow_loop(gradients, params, words, for_cpu):
+@pytest.mark.parametrize("platform", ["gpu", "cpu", "tpu"])
+def test_gradients_equal_those_of_a_slow_loop(gradients, params, words, platform):
     """A caption of 0 words is among them."""
     words, lengths = words[:3, :4], np.array([4, 0, 2], np.int32)
 
@@ -102,7 +102,7 @@ def test_gradients_equal_those_of_a_slow_loop(gradients, params, words, for_cpu)
         return jnp.sum(out * jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
     expected = jax.jit(jax.grad(total, argnums=(0, 1)))(params, words)
-    found = gradients(params, words, lengths, for_cpu=for_cpu)
+    found = gradients(params, words, lengths, platform=platform)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
 
 
@@ -147,10 +147,10 @@ def test_company_does_not_matter(encode, params, words):
     np.testing.assert_allclose(alone[0], together[2], atol=5e-7)
 
 
-@pytest.mark.parametrize("for_cpu", [False, True])
-def test_streams_share_the_scan(encode, params, words, for_cpu):
+@pytest.mark.parametrize("platform", ["gpu", "cpu", "tpu"])
+def test_streams_share_the_scan(encode, params, words, platform):
     both = np.concatenate([words, words[::-1]], axis=2)
-    out = encode(params, both, LENGTHS, TEMPLATE, for_cpu=for_cpu)
+    out = encode(params, both, LENGTHS, TEMPLATE, platform=platform)
     np.testing.assert_allclose(out[:, :, :1], encode(params, words, LENGTHS, TEMPLATE), atol=1e-6)
     np.testing.assert_allclose(
         out[:, :, 1], slow_bilstm(np, params, words[::-1], LENGTHS), atol=1e-6
@@ -165,10 +165,10 @@ def test_one_token(encode, params, words):
     )
 
 
-@pytest.mark.parametrize("for_cpu", [False, True])
-def test_bfloat16_stays_near_float32(encode, params, words, for_cpu):
+@pytest.mark.parametrize("platform", ["gpu", "cpu", "tpu"])
+def test_bfloat16_stays_near_float32(encode, params, words, platform):
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        out = encode(params, words, LENGTHS, TEMPLATE, jnp.bfloat16, for_cpu)
+        out = encode(params, words, LENGTHS, TEMPLATE, jnp.bfloat16, platform)
     assert out.dtype == jnp.bfloat16
     full = encode(params, words, LENGTHS, TEMPLATE)
     np.testing.assert_allclose(out.astype(jnp.float32), full, atol=0.03)

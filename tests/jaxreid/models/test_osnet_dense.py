@@ -11,9 +11,9 @@ from jaxreid.models import light_convolution, osnet
 from jaxreid.models.light_convolution import LightConv
 
 
-def _network(x, pointwise):
+def _network(x, platform):
     """A block between its gate and a loss; returns what shows whether two forms are one network."""
-    block = osnet.Block(8, 16, (3, 3), pointwise=pointwise)
+    block = osnet.Block(8, 16, (3, 3), platform=platform)
 
     def run(module, x):
         streams = module.split(x, use_running_average=False)
@@ -53,8 +53,8 @@ def test_values_gradients_and_statistics_are_those_of_two_convolutions(
         return convolution(x, kernel, **how)
 
     monkeypatch.setattr(light_convolution, "convolution", note)
-    variables, separable = _network(x, "conv")
-    same, dense = _network(x, "dense")
+    variables, separable = _network(x, "gpu")
+    same, dense = _network(x, "tpu")
     jax.tree.map(np.testing.assert_array_equal, variables, same)
     widths.clear()
     found, expected = dense(variables, x), separable(variables, x)
@@ -70,8 +70,8 @@ def test_running_statistics_normalise_the_streams_likewise(x):
     def run(module, x):
         return module.split(x, use_running_average=True)
 
-    def streams(pointwise):
-        return osnet.Block(8, 16, (1, 3), pointwise=pointwise).apply(variables, x, method=run)
+    def streams(platform):
+        return osnet.Block(8, 16, (1, 3), platform=platform).apply(variables, x, method=run)
 
     variables = osnet.Block(8, 16, (1, 3)).init(jax.random.key(0), x, method=run)
     rng = np.random.default_rng(1)
@@ -79,14 +79,14 @@ def test_running_statistics_normalise_the_streams_likewise(x):
         lambda old: jnp.asarray(rng.uniform(0.5, 2, old.shape), jnp.float32),
         variables["batch_stats"],
     )
-    for found, expected in zip(streams("dense"), streams("conv"), strict=True):
+    for found, expected in zip(streams("tpu"), streams("gpu"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_light_convolution_alone(x):
-    def light(pointwise):
-        return LightConv(8, (3, 3), pointwise=pointwise)
+    def light(platform):
+        return LightConv(8, (3, 3), platform=platform)
 
-    variables = light("conv").init(jax.random.key(0), x, True)
-    found, expected = (light(mode).apply(variables, x, True) for mode in ("dense", "conv"))
+    variables = light("gpu").init(jax.random.key(0), x, True)
+    found, expected = (light(platform).apply(variables, x, True) for platform in ("tpu", "gpu"))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

@@ -31,26 +31,26 @@ def test_max_pool_of_a_cpu_is_that_of_an_accelerator(rng, size, strides, padding
     """Values and, to the first maximum of each window, gradients: the sums are of whole numbers."""
     x = _tied(rng, shape)
 
-    def pull(pointwise):
-        y, back = jax.vjp(lambda x: pooling.max_pool(x, size, strides, padding, pointwise), x)
+    def pull(platform):
+        y, back = jax.vjp(lambda x: pooling.max_pool(x, size, strides, padding, platform), x)
         return y, back(jnp.arange(y.size, dtype=jnp.float32).reshape(y.shape))[0]
 
-    for ours, xla in zip(pull("dot"), pull("conv"), strict=True):
+    for ours, xla in zip(pull("cpu"), pull("gpu"), strict=True):
         np.testing.assert_array_equal(ours, xla)
 
 
 def test_the_gradient_of_max_pool_does_not_vanish_with_what_is_no_number():
     x = jnp.array([[1.0, jnp.nan], [3.0, 2.0]]).reshape(1, 2, 2, 1)
-    y, pull = jax.vjp(lambda x: pooling.max_pool(x, 2, 2, 0, "dot"), x)
+    y, pull = jax.vjp(lambda x: pooling.max_pool(x, 2, 2, 0, "cpu"), x)
     assert np.isnan(y).all()
     np.testing.assert_array_equal(pull(jnp.ones_like(y))[0].ravel(), [0, 1, 0, 0])
 
 
-@pytest.mark.parametrize("pointwise", ["dot", "conv"])
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_the_gradient_of_a_peak_goes_to_its_first_place(rng, axis, pointwise):
+def test_the_gradient_of_a_peak_goes_to_its_first_place(rng, axis, platform):
     x = _tied(rng, (3, 5, 4))
-    y, pull = jax.vjp(lambda x: pooling.peak(x, axis, pointwise), x)
+    y, pull = jax.vjp(lambda x: pooling.peak(x, axis, platform), x)
     np.testing.assert_array_equal(y, np.max(x, axis))
     expected = np.zeros(x.shape, np.float32)
     place = np.expand_dims(np.argmax(x, axis), axis)
@@ -59,10 +59,10 @@ def test_the_gradient_of_a_peak_goes_to_its_first_place(rng, axis, pointwise):
     np.testing.assert_array_equal(pull(grad)[0], expected)
 
 
-@pytest.mark.parametrize("pointwise", ["dot", "conv"])
-def test_a_peak_is_no_number_where_one_entry_is_none(pointwise):
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_peak_is_no_number_where_one_entry_is_none(platform):
     x = jnp.array([1.0, jnp.nan, 3.0, jnp.nan])
-    y, pull = jax.vjp(lambda x: pooling.peak(x, 0, pointwise), x)
+    y, pull = jax.vjp(lambda x: pooling.peak(x, 0, platform), x)
     assert np.isnan(y)
     np.testing.assert_array_equal(pull(jnp.float32(1))[0], [0, 1, 0, 0])
 
@@ -83,15 +83,15 @@ def test_products_never_all_in_memory_have_the_same_maximum(rng, dtype):
     weights, x = _tied(rng, (4, 6, 3)).astype(dtype), _tied(rng, (4, 6, 5)).astype(dtype) - 1
     lengths = jnp.array([6, 3, 0, 1])
 
-    def pull(pointwise):
+    def pull(platform):
         def pool(weights, x):
-            return pooling.masked_max_of_products(weights, x, lengths, pointwise)
+            return pooling.masked_max_of_products(weights, x, lengths, platform)
 
         y, back = jax.vjp(pool, weights, x)
         np.testing.assert_array_equal(jax.jit(pool)(weights, x), y)  # without a gradient
         return y, *back((jnp.arange(y.size) % 5).astype(dtype).reshape(y.shape))
 
-    for on_cpu, elsewhere in zip(pull("dot"), pull("conv"), strict=True):
+    for on_cpu, elsewhere in zip(pull("cpu"), pull("gpu"), strict=True):
         assert on_cpu.dtype == dtype
         np.testing.assert_array_equal(on_cpu, elsewhere)
 

@@ -34,7 +34,7 @@ def initial_shapes(model, captions=2):
         ({"relation": "all"}, "relation='all'"),
         ({"part": False}, "needs part features"),
         ({"global_dim": 0}, "global_dim=0"),
-        ({"pointwise": "fast", "block": "bottleneck"}, "pointwise='fast'"),
+        ({"platform": "fast", "block": "bottleneck"}, "platform='fast'"),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):
