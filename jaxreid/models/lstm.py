@@ -151,8 +151,9 @@ def _run_chunks(
     together: int,
     longest: Int[Array, ""] | None,
 ) -> Float[Array, "2 G R P S C"]:
-    """Hidden states of sorted captions, 0 for rows that a chunk leaves out; `together` directions
-    go through each scan.
+    """Hidden states of sorted captions, 0 for rows that a chunk leaves out.
+
+    Each scan takes `together` directions.
     """
     rows, streams = x.shape[2], x.shape[4]
     chunks = [
