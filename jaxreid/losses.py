@@ -10,9 +10,11 @@ Cross-Modal Context Sharing Attention Network for Person Re-ID", arXiv:2101.0823
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxreid.arrays import unit
@@ -23,20 +25,42 @@ _SMALLEST_STRONG = 1e-6
 _LARGEST_PADDING = -1e8
 
 
-def cosine_similarity(a: Float[Array, "A D"], b: Float[Array, "B D"]) -> Float[Array, "A B"]:
+def cosine_similarity(
+    a: Float[Array, "A D"], b: Float[Array, "*sets B D"]
+) -> Float[Array, "*sets A B"]:
     """Cosine of every row of `a` with every row of `b`: S = a.b / (|a| |b|), SSAN eq. (7).
+
+    Where a mesh is in use (`jax.sharding.use_abstract_mesh`), rows of both lie on all its devices,
+    and each device computes the columns of its own rows of `b`. So `a` travels to all of them, once
+    for all sets, and so do its gradients on the way back; neither `b` nor the cosines do.
 
     Args:
       a: [A, D] features, any float type.
-      b: [B, D] features, any float type.
+      b: [..., B, D] features, any float type; several sets are compared with the same `a`.
 
     Returns:
-      [A, B] float32; 0, with gradient 0, for a row shorter than 1e-6.
+      [..., A, B] float32; 0, with gradient 0, for a row shorter than 1e-6.
 
     >>> cosine_similarity(jnp.array([[3.0, 4.0], [0.0, 0.0]]), jnp.array([[6.0, 8.0]])).tolist()
     [[1.0], [0.0]]
     """
-    return jnp.matmul(unit(a), unit(b).T, precision=jax.lax.Precision.HIGHEST)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return _cosines(a, b)
+    devices, sets = mesh.axis_names, [None] * (b.ndim - 2)
+    return jax.shard_map(
+        functools.partial(_cosines, devices=devices),
+        in_specs=(PartitionSpec(devices), PartitionSpec(*sets, devices)),
+        out_specs=PartitionSpec(*sets, None, devices),
+    )(a, b)
+
+
+def _cosines(a: Array, b: Array, devices: Sequence[str] = ()) -> Array:
+    """Cosines of all rows of `a`, wherever they lie, with the rows of `b` that are here."""
+    a = unit(a)
+    if devices:
+        a = jax.lax.all_gather(a, devices, tiled=True)
+    return jnp.einsum("ad,...bd->...ab", a, unit(b), precision=jax.lax.Precision.HIGHEST)
 
 
 def identity_loss(

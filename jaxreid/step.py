@@ -208,7 +208,8 @@ def make_train_step(
             epoch = (state.step - first_step) // steps_per_epoch
             outputs = sharding.split_logits(outputs, mesh)
             whose = data["labels"], data["valid"]
-            loss, parts = objective(outputs, *whose, rng=objective_key, epoch=epoch)
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                loss, parts = objective(outputs, *whose, rng=objective_key, epoch=epoch)
             return loss, (parts, changed.get("batch_stats", {}))
 
         (loss, (parts, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(

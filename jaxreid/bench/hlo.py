@@ -366,7 +366,11 @@ def module_of(op_name: str, depth: int = 2) -> str:
     >>> module_of("jit(step)/transpose(jvp(SSAN))/SSAN.encode_image/backbone/conv1/dot_general")
     'SSAN/backbone'
     """
-    return "/".join(_scopes(op_name)[:-1][:depth])
+    modules = _scopes(op_name)[:-1]
+    # The outermost is called as its class; other scopes are those of functions.
+    if not modules or not modules[0][0].isupper():
+        return ""
+    return "/".join(modules[:depth])
 
 
 def _scopes(op_name: str) -> list[str]:

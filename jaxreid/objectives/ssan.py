@@ -134,11 +134,11 @@ def _similarity(
     outputs: Mapping[str, Any], branch: str, roles: Sequence[str]
 ) -> dict[str, Float[Array, "B B"]]:
     """Cosines of images and captions, the parts of each concatenated, eqs. (7), (12), (17)."""
-    flat = {
-        role: outputs[role][branch].reshape(len(outputs[role][branch]), -1)
-        for role in ("image", *roles)
-    }
-    return {role: losses.cosine_similarity(flat["image"], flat[role]) for role in roles}
+    image, *captions = (
+        outputs[role][branch].reshape(len(outputs[role][branch]), -1) for role in ("image", *roles)
+    )
+    found = losses.cosine_similarity(image, jnp.stack(captions))
+    return dict(zip(roles, found, strict=True))
 
 
 def _identity(

@@ -114,6 +114,7 @@ def test_names_of_operations_are_shortened():
     assert hlo.readable("jit(step)/add") == "add"
     assert hlo.module_of(name) == "SSAN/backbone"
     assert hlo.module_of("jit(step)/add") == ""
+    assert hlo.module_of("jit(step)/jvp()/shard_map/ad,...bd->...ab/dot_general") == ""
 
 
 def test_what_is_no_program_is_refused():

@@ -105,6 +105,13 @@ def test_cosine_gradient_is_finite_at_short_and_long_vectors(scale):
     assert np.isfinite(gradient).all()
 
 
+def test_cosine_of_several_sets():
+    a, b, c = jax.random.normal(KEY, (3, 4, 5))
+    found = losses.cosine_similarity(a, jnp.stack([b, c]))
+    for one, expected in zip(found, (b, c), strict=True):
+        np.testing.assert_allclose(one, losses.cosine_similarity(a, expected), atol=1e-6)
+
+
 def test_cosine_gradient():
     a, b = jax.random.normal(KEY, (2, 3, 5))
     check_grads(jax.jit(losses.cosine_similarity), (a, b), order=1, modes=["rev"], rtol=1e-2)

@@ -1,13 +1,17 @@
 """The mesh, and which array lies how on it."""
 
+import collections
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxreid import optimizers, sharding
+from jaxreid import losses, optimizers, sharding
 
 PARAMS = {
     "backbone": {"kernel": jnp.zeros((3, 8))},
@@ -113,3 +117,34 @@ def test_optax_states_keep_the_names_of_the_parameters():
     state = jax.eval_shape(optax.adam(1e-3).init, PARAMS)
     names = [sharding.path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
     assert sum(name.endswith("classifier_global/kernel") for name in names) == 2
+
+
+@pytest.mark.parametrize("model", [1, 4])
+def test_cosines_on_a_mesh_move_one_side_alone(model):
+    """And they are those of one device, with their gradients."""
+    mesh = sharding.make_mesh(model)
+    a, b = (
+        jax.random.normal(jax.random.key(0), (16, 6)),
+        jax.random.normal(jax.random.key(1), (2, 16, 6)),
+    )
+    own = NamedSharding(mesh, PartitionSpec(None, sharding.BATCH_AXES))
+    weights = jnp.sin(jnp.arange(2 * 16 * 16.0)).reshape(2, 16, 16)
+
+    def total(a, b):
+        return jnp.sum(losses.cosine_similarity(a, b) * weights)
+
+    def total_on_the_mesh(a, b):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return total(a, b)
+
+    inputs = jax.device_put(a, sharding.by_batch(mesh)), jax.device_put(b, own)
+    both = functools.partial(jax.value_and_grad, argnums=(0, 1))
+    program = jax.jit(both(total_on_the_mesh)).lower(*inputs).compile()
+    moved = collections.Counter(re.findall(r" (all-[a-z]+|reduce-scatter)\(", program.as_text()))
+    # Rows of a go round, and their gradients; all that the loss adds up is one number.
+    assert moved == {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 1}
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
+        program(*inputs),
+        both(total)(a, b),
+    )
