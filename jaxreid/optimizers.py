@@ -30,9 +30,7 @@ def learning_rate(
     boundaries = sorted({round(epoch * steps_per_epoch) for epoch in decay_epochs})
     if not boundaries:
         return optax.constant_schedule(rate)
-    rates = np.float32(rate) * np.cumprod(
-        [1.0, *[decay_factor] * len(boundaries)], dtype=np.float32
-    )
+    rates = np.cumprod([rate, *[decay_factor] * len(boundaries)], dtype=np.float32)
     starts, stops = np.array([0, *boundaries]), np.array([*boundaries, np.iinfo(np.int32).max])
 
     def schedule(count: jax.typing.ArrayLike) -> jax.Array:
