@@ -9,6 +9,7 @@ memory than the convolution.
 from __future__ import annotations
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -21,7 +22,7 @@ from jaxreid.models.platforms import on_cpu
 from jaxreid.typing import DType
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# A gradient that sums over so many pixels or more is summed in two halves, see `_summed`.
+# Maps of so many pixels or more are taken in two halves, see `_parts`.
 _MANY_PIXELS = 8192
 
 
@@ -112,8 +113,22 @@ def product_of_pixels(
     return _of_rows(x, kernel)
 
 
-def _of_rows(x: Array, kernel: Array) -> Array:
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+def _parts(x: Float[Array, "B H W C"]) -> Float[Array, "P N C"]:
+    """Pixels of a map, in two halves where they are many: two threads sum one each.
+
+    All products take a map so, or XLA would compute it once for each of its shapes.
+    """
+    pixels = math.prod(x.shape[:-1])  # a symbol where the program is for any number of images
+    many = isinstance(pixels, int) and pixels >= _MANY_PIXELS and pixels % 2 == 0
+    return x.reshape(2 if many else 1, -1, x.shape[-1])
+
+
+def _of_rows(x: Array, kernel: Array, axis: int = 0) -> Array:
+    """Products of pixels with the kernel, summed over that axis of it."""
+    parts = _parts(x)
+    kernels = jnp.broadcast_to(kernel, (len(parts), *kernel.shape))
+    y = jax.lax.dot_general(parts, kernels, (((2,), (1 + axis,)), ((0,), (0,))))
+    return y.reshape(*x.shape[:-1], kernel.shape[1 - axis])
 
 
 def _pixels_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -122,18 +137,16 @@ def _pixels_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]
 
 def _pixels_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    pixels, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-    grad_x = jax.lax.dot_general(grads, kernel, (((1,), (1,)), ((), ()))).reshape(x.shape)
-    if pixels.shape[1] <= grads.shape[1]:  # the narrower one on the left is quicker
-        return grad_x, _summed(pixels, grads)
-    return grad_x, _summed(grads, pixels).T
+    grad_x = _of_rows(grad, kernel, axis=1)
+    if x.shape[-1] <= grad.shape[-1]:  # the narrower one on the left is quicker
+        return grad_x, _summed(x, grad)
+    return grad_x, _summed(grad, x).T
 
 
-def _summed(left: Float[Array, "N I"], right: Float[Array, "N O"]) -> Float[Array, "I O"]:
-    """left^T right; where N is large in two halves, which two threads take one each."""
-    halves = 2 if left.shape[0] >= _MANY_PIXELS and left.shape[0] % 2 == 0 else 1
-    left, right = (x.reshape(halves, -1, x.shape[1]) for x in (left, right))
-    return jax.lax.dot_general(left, right, (((1,), (1,)), ((0,), (0,)))).sum(0)
+def _summed(left: Float[Array, "B H W I"], right: Float[Array, "B H W O"]) -> Float[Array, "I O"]:
+    """Products of two maps, summed over their pixels."""
+    products = jax.lax.dot_general(_parts(left), _parts(right), (((1,), (1,)), ((0,), (0,))))
+    return products.sum(0)
 
 
 product_of_pixels.defvjp(_pixels_forward, _pixels_backward)
