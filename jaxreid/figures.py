@@ -30,6 +30,7 @@ _NOT_PARTS = ("loss", "grad_norm", "learning_rate", "pairs_per_s")
 _HEAT = "inferno"  # its lightness grows evenly, so that it can be read without its hues
 _HEAT_SHARE = 0.6  # of the colour in a picture under a map
 _FEW_POINTS = 40  # up to so many, each gets a dot
+_LETTER = 0.085  # inches; the browser chooses the font, and this is its size in a wide one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +167,8 @@ def panel_uri(panel: Panel, theme: Theme) -> str:
     }
     with matplotlib.style.context(["default", settings]):
         width, height = (4.7, 2.4) if panel.wide else (3.6, 2.1)
-        left, right, bottom, top = 0.55, 0.95 if len(panel.curves) > 1 else 0.15, 0.45, 0.1
+        longest = max(len(curve.name) for curve in panel.curves) if len(panel.curves) > 1 else 0
+        left, right, bottom, top = 0.55, 0.15 + _LETTER * longest, 0.45, 0.1
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes(
             (

@@ -1,5 +1,6 @@
 """The report: one page, complete, safe and the same again, whatever state the run is in."""
 
+import base64
 import dataclasses
 import doctest
 import json
@@ -358,6 +359,17 @@ def test_drawing_a_panel_leaves_nothing_behind(values):
     assert uris[0] == uris[1]
     assert uris[0] != figures.panel_uri(panel, figures.THEMES["dark"])
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_names_of_curves_have_room(wide):
+    curves = tuple(figures.Curve(name, (1, 2), (1.0, 2.0)) for name in ("text to image", "part"))
+    uri = figures.panel_uri(figures.Panel("", curves, 2, wide=wide), figures.THEMES["light"])
+    picture = base64.b64decode(uri.partition(",")[2]).decode()
+    width = float(re.search(r'<svg .*?width="([\d.]+)pt"', picture)[1])
+    start = float(re.search(r'<text [^>]*\bx="([\d.]+)"[^>]*>text to image', picture)[1])
+    # 10 points high; a letter of DejaVu Sans, as wide as fonts get, takes 0.58 of that on average.
+    assert start + len("text to image") * 5.8 < width
 
 
 def test_labels_are_moved_apart_and_stay_inside():
