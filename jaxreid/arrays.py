@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 
@@ -36,6 +38,47 @@ def lead(value: Float[Array, ...], like: Float[Array, ...]) -> Float[Array, ...]
     Rank promotion is never left implicit.
     """
     return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
+
+
+def mesh_in_use() -> AbstractMesh | None:
+    """Returns the mesh that the program being traced runs on, where that has several devices.
+
+    `jax.sharding.use_abstract_mesh` says so; what it changes is where arrays lie and what travels,
+    never a result.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.size == 1 else mesh
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def placed(
+    x: Float[Array, ...], spec: PartitionSpec, of_gradient: PartitionSpec | None = None
+) -> Float[Array, ...]:
+    """Lays an array out on the mesh in use, if there is one.
+
+    Args:
+      x: the array.
+      spec: names of the mesh's axes that split each axis of x.
+      of_gradient: the same of its gradient, which lies as it likes if None.
+    """
+    mesh = mesh_in_use()
+    return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
+def _placed_forward(
+    x: Array, spec: PartitionSpec, of_gradient: PartitionSpec | None
+) -> tuple[Array, None]:
+    return placed(x, spec, of_gradient), None
+
+
+def _placed_backward(
+    spec: PartitionSpec, of_gradient: PartitionSpec | None, saved: None, grad: Array
+) -> tuple[Array]:
+    del spec, saved
+    return (grad if of_gradient is None else placed(grad, of_gradient),)
+
+
+placed.defvjp(_placed_forward, _placed_backward)
 
 
 def after(x: Float[Array, ...], earlier: Float[Array, ...]) -> Float[Array, ...]:

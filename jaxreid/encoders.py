@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, use_abstract_mesh
 from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
@@ -58,12 +58,15 @@ class Encoder:
 
         def image_features(variables: PyTree, images: jax.Array) -> Any:
             pixels = augment.normalise(images, mean=mean, std=std, dtype=dtype)
-            return model.apply(variables, pixels, method="encode_image")
+            with use_abstract_mesh(mesh.abstract_mesh):
+                return model.apply(variables, pixels, method="encode_image")
 
         def text_features(variables: PyTree, tokens: jax.Array, lengths: jax.Array) -> Any:
             rows, length = tokens.shape
             template = RowTemplate.full(rows // mesh.size, length, mesh.size)
-            return model.apply(variables, tokens, lengths, template=template, method="encode_text")
+            given = variables, tokens, lengths
+            with use_abstract_mesh(mesh.abstract_mesh):
+                return model.apply(*given, template=template, method="encode_text")
 
         self._encode: dict[str, Any] = {"image": image_features, "text": text_features}
         self._programs: dict[tuple[str, ...], compilation.Programs] = {}

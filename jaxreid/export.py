@@ -224,9 +224,9 @@ def _encoders(run: retrieval.Run) -> dict[str, Encoder]:
 
 
 def _by_platform(model: nn.Module, encode: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The encoder, with convolutions as suits the platform that will run it.
+    """The encoder, written for the platform that will run it.
 
-    "auto" would ask which platform this process uses, see `platforms.on_cpu`.
+    "auto" would ask which platform this process uses, see `platforms.PLATFORMS`.
     """
     if getattr(model, "platform", "") != "auto":
         return functools.partial(encode, model)

@@ -168,7 +168,8 @@ def panel_uri(panel: Panel, theme: Theme) -> str:
     with matplotlib.style.context(["default", settings]):
         width, height = (4.7, 2.4) if panel.wide else (3.6, 2.1)
         longest = max(len(curve.name) for curve in panel.curves) if len(panel.curves) > 1 else 0
-        left, right, bottom, top = 0.55, 0.15 + _LETTER * longest, 0.45, 0.1
+        right = 0.15 + min(_LETTER * longest, 0.4 * width)
+        left, bottom, top = 0.55, 0.45, 0.1
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes(
             (

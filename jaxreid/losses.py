@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxreid.arrays import unit
+from jaxreid.arrays import mesh_in_use, unit
 
 Scalar = int | float | Float[Array, ""] | Int[Array, ""]
 
@@ -30,9 +30,9 @@ def cosine_similarity(
 ) -> Float[Array, "*sets A B"]:
     """Cosine of every row of `a` with every row of `b`: S = a.b / (|a| |b|), SSAN eq. (7).
 
-    Where a mesh is in use (`jax.sharding.use_abstract_mesh`), rows of both lie on all its devices,
-    and each device computes the columns of its own rows of `b`. So `a` travels to all of them, once
-    for all sets, and so do its gradients on the way back; neither `b` nor the cosines do.
+    Where a mesh is in use (`arrays.mesh_in_use`), rows of both are split over all its devices, as
+    many on each, and each computes the columns of its own rows of `b`. So `a` travels to all of
+    them, once for all sets, and its gradients come back; `b` stays.
 
     Args:
       a: [A, D] features, any float type.
@@ -44,8 +44,8 @@ def cosine_similarity(
     >>> cosine_similarity(jnp.array([[3.0, 4.0], [0.0, 0.0]]), jnp.array([[6.0, 8.0]])).tolist()
     [[1.0], [0.0]]
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
+    mesh = mesh_in_use()
+    if mesh is None:
         return _cosines(a, b)
     devices, sets = mesh.axis_names, [None] * (b.ndim - 2)
     return jax.shard_map(

@@ -31,7 +31,8 @@ def learning_rate(
     if not boundaries:
         return optax.constant_schedule(rate)
     rates = np.cumprod([rate, *[decay_factor] * len(boundaries)], dtype=np.float32)
-    starts, stops = np.array([0, *boundaries]), np.array([*boundaries, np.iinfo(np.int32).max])
+    ends = np.iinfo(np.int32)
+    starts, stops = np.array([ends.min, *boundaries]), np.array([*boundaries, ends.max])
 
     def schedule(count: jax.typing.ArrayLike) -> jax.Array:
         # Written as a sum because XLA takes a sum once; comparisons alone it would repeat in the

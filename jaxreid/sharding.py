@@ -92,28 +92,6 @@ def by_group(mesh: Mesh | AbstractMesh, size: int) -> NamedSharding:
     return NamedSharding(groups, PartitionSpec(axes[1]))
 
 
-def split_logits(outputs: PyTree, mesh: Mesh) -> PyTree:
-    """Keeps the logits of identity classifiers split by class, wherever a loss needs them.
-
-    Left to itself the compiler may bring each device all classes of its own rows, there and, with
-    the gradients, back; on a TPU slice of 32 x 8 it did.
-
-    Args:
-      outputs: of a network, in which logits stand below "logits", [B, ..., N].
-      mesh: the devices.
-    """
-    if mesh.shape["model"] == 1:
-        return outputs
-
-    def place(path: tuple[object, ...], leaf: jax.Array) -> jax.Array:
-        if "logits" not in path_name(path).split("/"):
-            return leaf
-        spec = PartitionSpec("data", *[None] * (leaf.ndim - 2), "model")
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
-
-    return jax.tree_util.tree_map_with_path(place, outputs)
-
-
 def of_this_host(mesh: Mesh) -> Mesh:
     """Lays the devices of this host out alone, for what every host computes by itself."""
     if mesh.is_multi_process:

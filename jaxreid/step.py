@@ -14,7 +14,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, use_abstract_mesh
 from ml_collections import ConfigDict
 
 from jaxreid import freezing, registry, sharding
@@ -193,7 +193,7 @@ def make_train_step(
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
             params = freezing.stop_gradients(params, frozen)
-            with freezing.kept_statistics(frozen):
+            with freezing.kept_statistics(frozen), use_abstract_mesh(mesh.abstract_mesh):
                 outputs, changed = model.apply(
                     {"params": params, "batch_stats": state.batch_stats},
                     data["images"],
@@ -206,9 +206,8 @@ def make_train_step(
                     mutable=["batch_stats"],
                 )
             epoch = (state.step - first_step) // steps_per_epoch
-            outputs = sharding.split_logits(outputs, mesh)
             whose = data["labels"], data["valid"]
-            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            with use_abstract_mesh(mesh.abstract_mesh):
                 loss, parts = objective(outputs, *whose, rng=objective_key, epoch=epoch)
             return loss, (parts, changed.get("batch_stats", {}))
 

@@ -99,7 +99,7 @@ def _group_size(instruction: Instruction, devices: int) -> int:
     counted = re.search(r"replica_groups=\[(?:\d+,)*(\d+)\]<=", attributes)
     if counted:
         return int(counted[1])
-    named = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", attributes)
+    named = re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\S+)? \{(.*?)\}", attributes)
     if not named:
         return devices
     # Axes of a mesh and their sizes, and those along which they talk, whole or in part: 'b':(2)4.

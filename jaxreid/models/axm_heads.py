@@ -55,7 +55,7 @@ class PartBranch(nn.Module):
       feature_drop: in training "random" blanks a rectangle of the map, "part" one strip.
       reduction: channels of the map for each hidden one of a strip's network.
       dtype: compute type.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
 
     num_parts: int = 7

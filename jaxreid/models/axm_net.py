@@ -81,7 +81,7 @@ class AXMNet(nn.Module):
       text_stem: "conv" or "separable".
       mask_padding: leave padding out of text pooling, gates and NLA.
       dtype: compute type; parameters, statistics and features are float32.
-      platform: what all of it is written for, see `platforms.on_cpu`.
+      platform: what all of it is written for, see `platforms.PLATFORMS`.
     """
 
     vocab_size: int

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreid.arrays import after
+from jaxreid.arrays import after, mesh_in_use
 from jaxreid.models.layers import kaiming_fan_out
 from jaxreid.models.platforms import on_cpu
 from jaxreid.typing import DType
@@ -36,7 +36,7 @@ class Conv(nn.Module):
       padding: rows and columns of zeros added on either side, one number where they are as many.
       use_bias: whether a bias is added.
       dtype: compute type; parameters are float32.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
 
     features: int
@@ -67,10 +67,10 @@ class Conv(nn.Module):
         size, padding = _both(self.kernel_size), _both(self.padding)
         kernel, bias = self.parameters(x.shape[-1])
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        for_cpu = on_cpu(self.platform)
-        if for_cpu and size == (1, 1) and padding == (0, 0):
+        written_out = on_cpu(self.platform)
+        if written_out and size == (1, 1) and padding == (0, 0):
             y = product_of_pixels(x[:, :: self.strides, :: self.strides], kernel[0, 0])
-        elif for_cpu:
+        elif written_out:
             y = convolution_on_cpu(x, kernel, self.strides, padding)
         else:
             y = convolution(x, kernel, self.strides, padding)
@@ -116,11 +116,12 @@ def product_of_pixels(
 def _parts(x: Float[Array, "B H W C"]) -> Float[Array, "P N C"]:
     """Pixels of a map, in two halves where they are many: two threads sum one each.
 
-    All products take a map so, or XLA would compute it once for each of its shapes.
+    All products take a map so, or XLA would compute it once for each of its shapes. Several
+    devices have a part of the pixels each, and no halves of them in common.
     """
     pixels = math.prod(x.shape[:-1])  # a symbol where the program is for any number of images
     many = isinstance(pixels, int) and pixels >= _MANY_PIXELS and pixels % 2 == 0
-    return x.reshape(2 if many else 1, -1, x.shape[-1])
+    return x.reshape(2 if many and mesh_in_use() is None else 1, -1, x.shape[-1])
 
 
 def _of_rows(x: Array, kernel: Array, axis: int = 0) -> Array:

@@ -22,7 +22,7 @@ class DepthwiseConv(nn.Module):
     Attributes:
       kernel_size: odd height and width of the kernel.
       dtype: compute type; the parameter is float32.
-      platform: see `platforms.on_cpu`: shifted products on a CPU, where XLA's grouped
+      platform: see `platforms.PLATFORMS`: shifted products on a CPU, where XLA's grouped
         convolution is many times slower, the convolution elsewhere.
     """
 

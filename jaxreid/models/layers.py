@@ -9,9 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from jaxreid.arrays import after, lead
+from jaxreid.arrays import after, lead, placed
 from jaxreid.typing import DType
 
 Initializer = Callable[..., Any]
@@ -190,9 +191,13 @@ class Classifier(nn.Module):
         """Logits [B, classes_padded] or [B, K, classes_padded] of each kind of features.
 
         All are classified in one product, which passes over the weights once, and so does its
-        gradient.
+        gradient. On a mesh in use the batch lies on its axes "data" and "model", and classes are
+        split over "model".
         """
         x = jnp.stack(features)  # on an axis of its own: rows stay on their devices
+        # Devices that share the classes share their rows, too. Left to itself the compiler may
+        # bring each device all classes for its own rows, as it did on a TPU slice of 32 x 8.
+        x = placed(x, PartitionSpec(None, "data"))
         classes = padded_classes(self.num_classes)
         parts = x.shape[2:-1]
         init = nn.initializers.normal(self.initial_std)
@@ -200,6 +205,8 @@ class Classifier(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (*parts, classes), jnp.float32)
         spec = "sbki,kio->sbko" if parts else "sbi,io->sbo"
         logits = product(spec, x, kernel, self.dtype)
+        by_class = PartitionSpec(None, "data", *[None] * len(parts), "model")
+        logits = placed(logits, by_class, by_class)
         real = jnp.arange(classes) < self.num_classes
         logits = jnp.where(lead(real, logits), logits + lead(bias, logits), PADDED_CLASS_LOGIT)
         return list(logits)

@@ -26,7 +26,7 @@ class LightConv(nn.Module):
       features: output channels.
       kernel_size: of the depthwise convolution.
       dtype: compute type.
-      platform: see `platforms.on_cpu`.
+      platform: see `platforms.PLATFORMS`.
     """
 
     features: int

@@ -1,4 +1,4 @@
-"""Bidirectional LSTM over captions of uneven length, in one scan for both directions.
+"""Bidirectional LSTM over captions of uneven length.
 
 Captions are sorted by length and the scan runs over a shrinking number of rows, as a static
 `RowTemplate` says; the host chooses the template from the lengths of the batch.
@@ -32,12 +32,12 @@ class BiLSTM(nn.Module):
     Attributes:
       hidden: width C of each direction.
       dtype: type of the matrix products; the cell state is float32.
-      platform: how it is computed, see `platforms.on_cpu`. On a CPU the recurrence ends with the
+      platform: how it is computed, see `platforms.PLATFORMS`. On a CPU the recurrence ends with the
         longest caption, wherever the template ends, since a time step costs as much as a dozen
         captions (a GPU would have to ask the host each time); and weights stand on the left of its
         products, since XLA would pack them anew for each time step on the right. On a TPU one
         direction follows the other: the recurrent weights of one stay on the chip from step to
-        step, whereas those of both may be too large for it.
+        step, whereas those of both are too large for some (v5p, by its compiler).
     """
 
     hidden: int

@@ -43,7 +43,7 @@ class ConvNorm(nn.Module):
       strides: step in both directions.
       relu: whether negative values become 0.
       dtype: compute type.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
 
     features: int
@@ -81,7 +81,7 @@ class Block(nn.Module):
       features: output channels; the streams have a quarter of them.
       kernel_size: of the depthwise convolutions, (3, 3) or (1, 3).
       dtype: compute type.
-      platform: see `platforms.on_cpu`.
+      platform: see `platforms.PLATFORMS`.
     """
 
     in_features: int
@@ -161,7 +161,7 @@ class OSNet(nn.Module):
       blocks: in each stage.
       text_stem: "conv" (an ordinary 1x3 convolution) or "separable".
       dtype: compute type; BatchNorm keeps float32 statistics.
-      platform: see `platforms.on_cpu`.
+      platform: see `platforms.PLATFORMS`.
     """
 
     modality: str

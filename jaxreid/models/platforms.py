@@ -9,14 +9,15 @@ from __future__ import annotations
 import jax
 
 PLATFORMS = ("auto", "cpu", "gpu", "tpu")
+"""What a network's field ``platform`` takes: "auto" is that of the back end in use while tracing;
+the others are for tests and for compiling on another host than the one that will compute."""
 
 
 def on_cpu(platform: str) -> bool:
     """Whether operations take the forms for CPUs.
 
     Args:
-      platform: "auto" (that of the back end in use while tracing), "cpu", "gpu" or "tpu". The last
-        three are for tests and for compiling on another host than the one that will compute.
+      platform: one of `PLATFORMS`.
     """
     return _resolved(platform) == "cpu"
 
@@ -25,7 +26,7 @@ def on_tpu(platform: str) -> bool:
     """Whether operations take the forms for TPUs.
 
     Args:
-      platform: as in `on_cpu`.
+      platform: one of `PLATFORMS`.
     """
     return _resolved(platform) == "tpu"
 

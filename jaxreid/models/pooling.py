@@ -28,7 +28,7 @@ def max_pool(
       size: rows and columns of a window.
       strides: step in both directions.
       padding: rows and columns added on either side.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
     pool = _placed_max_pool if on_cpu(platform) else _max_pool
     return pool(x, size, strides, padding)
@@ -132,7 +132,7 @@ def peak(x: Float[Array, " ..."], axis: int, platform: str = "auto") -> Float[Ar
     Args:
       x: any array.
       axis: from 0 on.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
     return jnp.max(x, axis)
 

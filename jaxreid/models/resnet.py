@@ -22,7 +22,7 @@ class Block(nn.Module):
       width: channels of the 3x3 convolutions.
       strides: step of the (first) 3x3 convolution and of the short cut.
       dtype: compute type.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
 
     kind: str
@@ -75,7 +75,7 @@ class ResNet(nn.Module):
       last_stride: step of the last stage, 2 or 1.
       dtype: compute type; BatchNorm keeps float32 statistics.
       remat: compute blocks again in the backward pass instead of keeping their activations.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)

@@ -57,7 +57,7 @@ class SSAN(nn.Module):
       dropout: after the word embeddings; None: 0.3 released, 0 paper.
       dtype: compute type; parameters, statistics and features are float32.
       remat: compute backbone blocks again in the backward pass.
-      platform: what all of it is written for, see `platforms.on_cpu`.
+      platform: what all of it is written for, see `platforms.PLATFORMS`.
     """
 
     vocab_size: int

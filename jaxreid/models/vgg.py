@@ -23,7 +23,7 @@ class VGG(nn.Module):
       width: channels of the first stage (the multiplier of all the others).
       dtype: compute type.
       remat: compute stages again in the backward pass instead of keeping their activations.
-      platform: how it is computed, see `platforms.on_cpu`.
+      platform: how it is computed, see `platforms.PLATFORMS`.
     """
 
     stage_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
@@ -69,7 +69,7 @@ class Stage(nn.Module):
       convolutions: how many.
       features: channels of each.
       dtype: compute type.
-      platform: see `platforms.on_cpu`.
+      platform: see `platforms.PLATFORMS`.
     """
 
     convolutions: int

@@ -182,6 +182,7 @@ def test_sums_over_devices():
         "replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}",
         "replica_groups=mesh['axis_0'=2,'axis_1'=2,'axis_2'=2] {'axis_0','axis_2'}",
         "replica_groups=mesh['axis_0'=8] {'axis_0':(2)4}",
+        "replica_groups=mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'}",
     ],
 )
 def test_groups_of_devices(groups):

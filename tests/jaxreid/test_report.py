@@ -372,6 +372,11 @@ def test_the_names_of_curves_have_room(wide):
     assert start + len("text to image") * 5.8 < width
 
 
+def test_a_long_name_leaves_room_for_its_curve():
+    curves = tuple(figures.Curve(name, (1, 2), (1.0, 2.0)) for name in ("long" * 20, "part"))
+    assert figures.panel_uri(figures.Panel("", curves, 2), figures.THEMES["light"])
+
+
 def test_labels_are_moved_apart_and_stay_inside():
     assert doctest.testmod(figures).failed == 0
     assert figures.spread([0.95, 1.0, 0.0], gap=0.25) == [0.75, 1.0, 0.0]

@@ -203,3 +203,11 @@ def test_sorting_never_crosses_devices(params, words, gradients):
 def test_templates_that_do_not_go_with_the_batch(params, words, template, message):
     with pytest.raises(ValueError, match=message):
         BiLSTM(HIDDEN).apply({"params": params}, jnp.asarray(words), jnp.asarray(LENGTHS), template)
+
+
+@pytest.mark.parametrize(("platform", "scans"), [("gpu", 1), ("tpu", 2)])
+def test_directions_follow_one_another_on_a_tpu(params, words, platform, scans):
+    module = BiLSTM(HIDDEN, platform=platform)
+    inputs = {"params": params}, words, LENGTHS, TEMPLATE
+    program = str(jax.make_jaxpr(module.apply, static_argnums=3)(*inputs))
+    assert program.count(" scan[") == scans * len(TEMPLATE.rows)

@@ -96,12 +96,12 @@ def test_unknown_choices(fields, message):
         ResNet(**fields).init(jax.random.key(0), images, use_running_average=True)
 
 
-@pytest.mark.parametrize(("platform", "for_cpu"), [("cpu", True), ("gpu", False)])
-def test_no_convolution_takes_a_form_that_was_not_asked_for(platform, for_cpu):
+@pytest.mark.parametrize(("platform", "written_out"), [("cpu", True), ("gpu", False)])
+def test_no_convolution_takes_a_form_that_was_not_asked_for(platform, written_out):
     """The stem too: what is compiled for an accelerator on a CPU must not look like a CPU's."""
     model = ResNet(width=4, stage_sizes=(1, 1), platform=platform)
     images = jnp.zeros((1, 32, 16, 3))
     init = functools.partial(model.init, use_running_average=True)
     program = str(jax.make_jaxpr(init)(jax.random.key(0), images))
     for name in ("convolution_on_cpu", "product_of_pixels"):
-        assert (name in program) == for_cpu
+        assert (name in program) == written_out
