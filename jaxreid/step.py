@@ -193,7 +193,7 @@ def make_train_step(
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
             params = freezing.stop_gradients(params, frozen)
-            with freezing.kept_statistics(frozen), use_abstract_mesh(mesh.abstract_mesh):
+            with freezing.kept_statistics(frozen):
                 outputs, changed = model.apply(
                     {"params": params, "batch_stats": state.batch_stats},
                     data["images"],
@@ -207,13 +207,12 @@ def make_train_step(
                 )
             epoch = (state.step - first_step) // steps_per_epoch
             whose = data["labels"], data["valid"]
-            with use_abstract_mesh(mesh.abstract_mesh):
-                loss, parts = objective(outputs, *whose, rng=objective_key, epoch=epoch)
+            loss, parts = objective(outputs, *whose, rng=objective_key, epoch=epoch)
             return loss, (parts, changed.get("batch_stats", {}))
 
-        (loss, (parts, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params
-        )
+        with use_abstract_mesh(mesh.abstract_mesh):  # the backward pass asks for it, too
+            found = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, (parts, batch_stats)), grads = found
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         scalars = {"loss": loss, "grad_norm": norm(jax.tree.leaves(grads)), **parts}
         new_state = TrainState(

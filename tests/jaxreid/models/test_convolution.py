@@ -1,10 +1,13 @@
 """Convolutions against NumPy, and the forms for a CPU against XLA's."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreid import sharding
 from jaxreid.models import convolution, platforms
 
 
@@ -30,6 +33,27 @@ def test_pointwise_dot_equals_convolution(rng, strides):
         jax.grad(total)(params, as_conv)["params"]["kernel"],
         atol=1e-5,
     )
+
+
+def test_several_devices_add_up_a_kernels_gradient_and_move_no_map(rng):
+    """Three of them, on which no halves of the pixels lie."""
+    mesh = sharding.make_mesh(1, jax.devices()[:3])
+    x = jnp.asarray(rng.normal(size=(48, 32, 16, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(4, 8)), jnp.float32)
+
+    def gradients(x, kernel):
+        def total(x, kernel):
+            return jnp.sum(jnp.sin(convolution.product_of_pixels(x, kernel)))
+
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return jax.grad(total, argnums=(0, 1))(x, kernel)
+
+    placed = jax.device_put(x, sharding.by_batch(mesh)), kernel
+    program = jax.jit(gradients).lower(*placed).compile()
+    moved = re.findall(r" (all-[a-z-]+|collective-permute|reduce-scatter)\(", program.as_text())
+    assert moved == ["all-reduce"]
+    for found, expected in zip(program(*placed), gradients(x, kernel), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_platform_is_that_of_the_back_end(monkeypatch):
