@@ -30,9 +30,8 @@ def cosine_similarity(
 ) -> Float[Array, "*sets A B"]:
     """Cosine of every row of `a` with every row of `b`: S = a.b / (|a| |b|), SSAN eq. (7).
 
-    Where a mesh is in use (`arrays.mesh_in_use`), rows of both are split over all its devices, as
-    many on each, and each computes the columns of its own rows of `b`. So `a` travels to all of
-    them, once for all sets, and its gradients come back; `b` stays.
+    On a mesh in use (`arrays.mesh_in_use`) rows of both are split evenly over all devices, and each
+    computes the columns of its own rows of `b`: `a` travels, once for all sets, and `b` stays.
 
     Args:
       a: [A, D] features, any float type.
@@ -48,11 +47,10 @@ def cosine_similarity(
     if mesh is None:
         return _cosines(a, b)
     devices, sets = mesh.axis_names, [None] * (b.ndim - 2)
-    return jax.shard_map(
-        functools.partial(_cosines, devices=devices),
-        in_specs=(PartitionSpec(devices), PartitionSpec(*sets, devices)),
-        out_specs=PartitionSpec(*sets, None, devices),
-    )(a, b)
+    places = PartitionSpec(devices), PartitionSpec(*sets, devices)
+    cosines = functools.partial(_cosines, devices=devices)
+    columns = PartitionSpec(*sets, None, devices)
+    return jax.shard_map(cosines, in_specs=places, out_specs=columns)(a, b)
 
 
 def _cosines(a: Array, b: Array, devices: Sequence[str] = ()) -> Array:
