@@ -1,4 +1,4 @@
-"""Depthwise convolution, written so that XLA's CPU back end is quick too."""
+"""Depthwise convolution, and the form of it with which XLA's CPU back end is quick."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 
 from jaxreid.models.convolution import convolution
 from jaxreid.models.layers import kaiming_fan_out
-from jaxreid.models.platforms import on_cpu
 from jaxreid.typing import DType
 
 
@@ -22,13 +21,10 @@ class DepthwiseConv(nn.Module):
     Attributes:
       kernel_size: odd height and width of the kernel.
       dtype: compute type; the parameter is float32.
-      platform: see `platforms.PLATFORMS`: shifted products on a CPU, where XLA's grouped
-        convolution is many times slower, the convolution elsewhere.
     """
 
     kernel_size: tuple[int, int]
     dtype: DType = jnp.float32
-    platform: str = "auto"
 
     @nn.compact
     def kernel(self, channels: int) -> Float[Array, "h w 1 C"]:
@@ -40,18 +36,18 @@ class DepthwiseConv(nn.Module):
         """Convolve."""
         channels = x.shape[-1]
         kernel = self.kernel(channels).astype(self.dtype)
-        x = x.astype(self.dtype)
-        if on_cpu(self.platform):
-            return shifted_products(x, kernel[:, :, 0])
         height, width = (size // 2 for size in self.kernel_size)
-        return convolution(x, kernel, padding=(height, width), groups=channels)
+        return convolution(x.astype(self.dtype), kernel, padding=(height, width), groups=channels)
 
 
 @jax.custom_vjp
 def shifted_products(
     x: Float[Array, "B H W C"], kernel: Float[Array, "h w C"]
 ) -> Float[Array, "B H W C"]:
-    """Depthwise convolution as a sum of shifted products, one for each tap of the kernel."""
+    """Depthwise convolution as a sum of shifted products, one for each tap of the kernel.
+
+    XLA's CPU back end takes many times as long for a grouped convolution.
+    """
     return _sum_shifted(x, kernel)
 
 

@@ -1,17 +1,19 @@
-"""OSNet's light convolution, and several of them side by side as one dense convolution for TPU."""
+"""OSNet's light convolution, in the form that suits a CPU, and as a dense one for TPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreid.models.convolution import Conv, convolution
-from jaxreid.models.depthwise import DepthwiseConv
+from jaxreid.arrays import after
+from jaxreid.models.convolution import Conv, convolution, product_of_pixels
+from jaxreid.models.depthwise import DepthwiseConv, shifted_products
 from jaxreid.models.normalization import BatchNorm, normalise_side_by_side, relu
-from jaxreid.models.platforms import on_tpu
+from jaxreid.models.platforms import on_cpu, on_tpu
 from jaxreid.typing import DType
 
 
@@ -20,7 +22,7 @@ class LightConv(nn.Module):
 
     On a TPU both are computed as the one dense convolution that they are: the map between them is
     then never written, and a TPU multiplies so much faster than its memory follows that this pays
-    for nine times the products.
+    for nine times the products. On a CPU that map is not kept, see `light_convolution_on_cpu`.
 
     Attributes:
       features: output channels.
@@ -37,7 +39,7 @@ class LightConv(nn.Module):
     def setup(self) -> None:
         """Make the parts."""
         self.conv1 = Conv(self.features, dtype=self.dtype, platform=self.platform)
-        self.conv2 = DepthwiseConv(self.kernel_size, self.dtype, self.platform)
+        self.conv2 = DepthwiseConv(self.kernel_size, self.dtype)
         self.bn = BatchNorm(dtype=self.dtype)
 
     def __call__(
@@ -46,11 +48,50 @@ class LightConv(nn.Module):
         """Convolve, normalise."""
         if on_tpu(self.platform):
             return dense_side_by_side([self], x, use_running_average, same_input=True)
-        return relu(self.bn(self.conv2(self.conv1(x)), use_running_average=use_running_average))
+        if on_cpu(self.platform):
+            kernel = self.conv1.parameters(x.shape[-1])[0][0, 0]
+            taps = self.conv2.kernel(self.features)[:, :, 0]
+            y = light_convolution_on_cpu(*(part.astype(self.dtype) for part in (x, kernel, taps)))
+        else:
+            y = self.conv2(self.conv1(x))
+        return relu(self.bn(y, use_running_average=use_running_average))
 
     def dense_kernel(self, in_features: int) -> Float[Array, "h w I O"]:
         """Kernel, float32, of the one convolution that both convolutions are."""
         return self.conv1.parameters(in_features)[0] * self.conv2.kernel(self.features)
+
+
+@jax.custom_vjp
+def light_convolution_on_cpu(
+    x: Float[Array, "B H W I"], kernel: Float[Array, "I O"], taps: Float[Array, "h w O"]
+) -> Float[Array, "B H W O"]:
+    """1x1 convolution, then depthwise convolution, written for XLA's CPU back end.
+
+    The gradient computes the map between the two again, one product of few channels. To keep it
+    for the backward pass would cost AXM-Net a fifth of the memory of a step, and as much time.
+
+    Args:
+      x: map.
+      kernel: of the 1x1 convolution.
+      taps: of the depthwise convolution, odd in height and width.
+    """
+    return shifted_products(product_of_pixels(x, kernel), taps)
+
+
+def _light_forward(x: Array, kernel: Array, taps: Array) -> tuple[Array, tuple[Array, ...]]:
+    return light_convolution_on_cpu(x, kernel, taps), (x, kernel, taps)
+
+
+def _light_backward(saved: tuple[Array, ...], grad: Array) -> tuple[Array, ...]:
+    x, kernel, taps = saved
+    # XLA would otherwise find that this is known since the forward pass, and keep it.
+    between = product_of_pixels(x, after(kernel, grad[0, 0, :1, :1]))
+    grad_between, grad_taps = jax.vjp(shifted_products, between, taps)[1](grad)
+    grad_x, grad_kernel = jax.vjp(product_of_pixels, x, kernel)[1](grad_between)
+    return grad_x, grad_kernel, grad_taps
+
+
+light_convolution_on_cpu.defvjp(_light_forward, _light_backward)
 
 
 def dense_side_by_side(

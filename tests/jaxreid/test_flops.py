@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 from jaxreid import flops, registry, step
 from jaxreid.models.axm_net import AXMNet
 from jaxreid.models.convolution import Conv
-from jaxreid.models.depthwise import DepthwiseConv
+from jaxreid.models.light_convolution import LightConv
 from jaxreid.models.lstm import BiLSTM
 from tests.jaxreid import tiny
 
@@ -112,31 +112,32 @@ def test_groups_of_the_batch():
     assert found.total == 2 * (images * rows * columns * 9) * (2 * 2 * 7)
 
 
-class _Depthwise(nn.Module):
-    """A depthwise and a pointwise convolution, written as the device likes it."""
+class _Light(nn.Module):
+    """A light and a pointwise convolution, written as the device likes it."""
 
     platform: str = "cpu"
     remat: bool = True
 
     @nn.compact
     def __call__(self, x):
-        convolution = nn.remat(DepthwiseConv) if self.remat else DepthwiseConv
-        x = convolution((3, 3), platform=self.platform, name="depthwise")(x)
-        return Conv(6, platform=self.platform, name="pointwise")(x)
+        light = nn.remat(LightConv, static_argnums=(2,)) if self.remat else LightConv
+        x = light(6, (3, 3), platform=self.platform, name="light")(x, False)
+        return Conv(7, platform=self.platform, name="pointwise")(x)
 
 
 def test_a_network_counts_the_same_however_it_is_computed():
     x = _shape(2, 8, 4, 5)
-    model = _Depthwise()
-    params = jax.eval_shape(model.init, jax.random.key(0), x)
-    one = 2 * (2 * 8 * 4) * 5 * (3 * 3 + 6)
+    model = _Light()
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    one = 2 * (2 * 8 * 4) * (5 * 6 + 3 * 3 * 6 + 6 * 7)
 
     def work(model):
-        return flops.count_flops(
-            jax.grad(lambda params, x: model.apply(params, x).sum(), argnums=(0, 1)), params, x
-        ).total
+        def loss(variables, x):
+            return model.apply(variables, x, mutable=["batch_stats"])[0].sum()
 
-    assert flops.counted_form(model) == _Depthwise("gpu", remat=False)
+        return flops.count_flops(jax.grad(loss, argnums=(0, 1)), variables, x).total
+
+    assert flops.counted_form(model) == _Light("gpu", remat=False)
     assert work(model) < work(flops.counted_form(model)) == 3 * one
     assert flops.counted_form(nn.Dense(3)) == nn.Dense(3)
 
