@@ -57,9 +57,10 @@ def _add_of_networks(add: _Add) -> None:
 
     sub = bench("tpu", _bench_tpu, "the training step by the TPU's own compiler: an estimate")
     sub.add_argument("--topology", default="v5e:2x4", help="slice of a TPU pod; v5e:2x4")
-    sub.add_argument("--batch_per_device", type=int, default=64, help="pairs a step on each chip")
-    sub.add_argument("--dtype", default="bfloat16", help="of the computation, not the config's")
-    add_sizes(sub)
+    _add_estimated(sub)
+    sub = bench("gpu", _bench_gpu, "the training step by XLA's compiler for GPUs: an estimate")
+    sub.add_argument("--topology", default="h100", help="a GPU and how many of a host (h100x8)")
+    _add_estimated(sub)
 
     sub = bench("scaling", _bench_scaling, "communication and memory on several devices, not run")
     sub.add_argument(
@@ -69,7 +70,7 @@ def _add_of_networks(add: _Add) -> None:
         "--batch_per_device", type=int, default=0, help="pairs; 0: the config's on the most devices"
     )
     sub.add_argument(
-        "--topology", default="", help="slice of a TPU pod; empty: virtual CPU devices"
+        "--topology", default="", help="TPU slice (v5e:2x4) or GPUs (h100x8); empty: virtual CPUs"
     )
     add_sizes(sub)
 
@@ -93,6 +94,13 @@ def _add_of_networks(add: _Add) -> None:
     )
     sub.add_argument("--kills", type=int, default=20, help="how many; one in five is a SIGTERM")
     sub.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+
+
+def _add_estimated(sub: argparse.ArgumentParser) -> None:
+    """Adds what a step is compiled with for devices that are not here."""
+    sub.add_argument("--batch_per_device", type=int, default=64, help="pairs a step on each")
+    sub.add_argument("--dtype", default="bfloat16", help="of the computation, not the config's")
+    add_sizes(sub)
 
 
 def _add_of_data(add: _Add) -> None:
@@ -150,10 +158,20 @@ def sizes(arguments: argparse.Namespace) -> Any:
 def _bench_tpu(arguments: argparse.Namespace) -> None:
     from jaxreid import bench
 
+    _show_estimate(bench.bench_tpu, arguments)
+
+
+def _bench_gpu(arguments: argparse.Namespace) -> None:
+    from jaxreid import bench
+
+    _show_estimate(bench.bench_gpu, arguments)
+
+
+def _show_estimate(run: Callable[..., bench.Measured], arguments: argparse.Namespace) -> None:
     config = cli_config.load(arguments.config, arguments.overrides)
     names = ("topology", "batch_per_device", "dtype")
     options = {name: getattr(arguments, name) for name in names}
-    _show(bench.bench_tpu(config, sizes=sizes(arguments), **options), arguments.json)
+    _show(run(config, sizes=sizes(arguments), **options), arguments.json)
 
 
 def _bench_scaling(arguments: argparse.Namespace) -> None:

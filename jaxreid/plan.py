@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxreid import batch_rule, plan_advice, plan_targets
-from jaxreid.bench import abstract, measure, roofline, tpu
+from jaxreid.bench import abstract, compiling, measure, roofline
 from jaxreid.memory import gib
 from jaxreid.plan_targets import Estimate, Target
 from jaxreid.progress import duration
@@ -46,8 +46,8 @@ def plan(
     Args:
       config: of the run; computed as it says. With ``batch_per_device`` the batch is that of each
         device, otherwise ``batch_size`` counts all of them together.
-      topology: a TPU slice such as "v5e:2x4", for which the step is compiled, or GPUs such as
-        "h100x8", for which it is counted.
+      topology: a TPU slice such as "v5e:2x4", or GPUs such as "h100x8"; the step is compiled for
+        them, or counted where the compiler for GPUs is not installed.
       sizes: of the data; CUHK-PEDES by default.
       memory: bytes of each device to plan with, in place of what its maker states.
 
@@ -58,8 +58,8 @@ def plan(
       ValueError: the topology is not known, or a field of the config does not go with it.
     """
     sizes = sizes or abstract.Sizes()
-    where = measure.environment()
     target = plan_targets.find(topology, memory)
+    where = measure.environment()
     config = batch_rule.resolve(config, target.count)
     estimate = target.estimate(config, sizes)
     batch, changes = None, []
@@ -137,14 +137,19 @@ def run_steps(config: ConfigDict, sizes: abstract.Sizes) -> int:
 
 
 def _method(target: Target, estimate: Estimate) -> str:
+    if isinstance(target, plan_targets.Gpus):
+        return (
+            "counted, not compiled (pip install 'jaxreid[gpu-compiler]' for that). An array stays "
+            "in memory from when a product, convolution, loop or sum gives or takes it to its last "
+            "use; all else is fused. Room for libraries to work in and program code are not "
+            "counted, nor is the time between hosts"
+        )
+    made = f"in {estimate.seconds:.0f} s" if estimate.seconds else "which refused it"
     if target.platform == "tpu":
-        made = f"in {estimate.seconds:.0f} s" if estimate.seconds else "which refused it"
         return f"compiled by the TPU's own compiler, {made}; nothing was run"
     return (
-        "counted, not compiled: there is no compiler of a GPU here. An array stays in memory from "
-        "when a product, convolution, loop or sum gives or takes it to its last use; all else is "
-        "fused. Room for libraries to work in and program code are not counted, nor is the time "
-        "between hosts"
+        f"compiled by XLA's compiler for GPUs, {made}; nothing was run. Room for cuDNN and cuBLAS "
+        "to work in is not counted, nor is the time between kernels and between hosts"
     )
 
 
@@ -166,7 +171,7 @@ def _rows(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("batch", f"{numbers['batch_size']:,} pairs of all devices"),
         ("data", _data(numbers["sizes"])),
-        ("images", tpu.IMAGES[numbers["feed"]].replace("chip", "device")),
+        ("images", compiling.IMAGES[numbers["feed"]]),
         ("memory a device", ""),
         *(
             (f"  {title}", gib(memory[name]))

@@ -1,13 +1,12 @@
 """Devices that a run is planned for, and what one step of it takes there.
 
-A TPU's compiler needs no TPU, so there the step is compiled. A GPU's needs the GPU, so there it is
-counted, see `bench.ideal`.
+Neither a TPU's compiler nor a GPU's needs the device, so the step is compiled. Where the compiler
+for GPUs is not installed, it is counted for them, see `bench.ideal`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,24 +14,10 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxreid import flops, sharding
-from jaxreid.bench import abstract, hlo, ideal, roofline, scaling, tpu, traffic
+from jaxreid.bench import abstract, compiling, gpu, hlo, ideal, roofline, scaling, tpu, traffic
 from jaxreid.models.layers import is_classifier
 from jaxreid.typing import PyTree
 
-GPUS = {
-    "h200": "NVIDIA H200",
-    "h100": "NVIDIA H100 80GB HBM3",
-    "a100-80": "NVIDIA A100-SXM4-80GB",
-    "a100-40": "NVIDIA A100-SXM4-40GB",
-    "l4": "NVIDIA L4",
-    "rtx4090": "NVIDIA GeForce RTX 4090",
-    "v100-32": "Tesla V100-SXM2-32GB",
-    "v100": "Tesla V100-SXM2-16GB",
-}
-"""Device kinds by the names that a topology has for them."""
-
-# Of a GPU's memory JAX takes so much unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
-_JAX_SHARE = 0.75
 _WITHOUT_BFLOAT16 = "Tesla V100"
 
 Parts = Mapping[str, float]
@@ -113,20 +98,23 @@ def find(topology: str, memory: float | None = None) -> Target:
     Raises:
       ValueError: the topology is not known, or is one of a TPU and its compiler is not installed.
     """
-    gpus = f"or a GPU and how many, {', '.join(GPUS)} (h100x8)"
+    gpus = f"or a GPU and how many, {', '.join(gpu.GPUS)} (h100x8)"
     if ":" in topology:
         try:
-            return TpuSlice(topology, tuple(tpu.topology_devices(topology)), memory)
+            return Compiled(topology, tuple(tpu.topology_devices(topology)), 1.0, memory)
         except ValueError as error:
             raise ValueError(f"{error} --topology takes a TPU slice {gpus}.") from error
-    found = re.fullmatch(r"(.+?)(?:x(\d+))?", topology)
-    name, count = found.groups() if found else ("", None)
-    if name not in GPUS or count == "0":
+    try:
+        kind, count = gpu.parse(topology)
+    except ValueError as error:
         known = "; ".join(f"{kind}:{', '.join(sizes)}" for kind, sizes in tpu.TOPOLOGIES.items())
         raise ValueError(
             f"--topology is {topology!r}; it takes a TPU slice, {known} (v5e:2x4), {gpus}."
-        )
-    return Gpus(topology, GPUS[name], int(count or 1), memory)
+        ) from error
+    if gpu.has_compiler():
+        devices = tuple(gpu.topology_devices(topology))
+        return Compiled(topology, devices, gpu.JAX_SHARE, memory)
+    return Gpus(topology, kind.kind, count, memory)
 
 
 def _memory_of(kind: str, given: float | None) -> float:
@@ -137,20 +125,34 @@ def _memory_of(kind: str, given: float | None) -> float:
     return found
 
 
+def _notes(kind: str, config: ConfigDict) -> list[str]:
+    """What else to know of a device."""
+    if kind.startswith(_WITHOUT_BFLOAT16) and config.dtype == "bfloat16":
+        return [f"a {kind} has no units for bfloat16: it will be slower than this"]
+    return []
+
+
 @dataclasses.dataclass(frozen=True)
-class TpuSlice:
-    """Chips of a TPU slice; steps are compiled for them.
+class Compiled:
+    """Devices with a compiler that is here; steps are compiled for them.
 
     Attributes:
-      topology: its name.
+      topology: their name.
       devices: as the compiler knows them.
-      given: bytes of a chip to plan with, if another number than the maker's.
+      share: of their memory that a program can have; what a TPU's compiler reserves it takes off by
+        itself.
+      given: bytes of each to plan with, if another number than the maker's.
     """
 
     topology: str
     devices: tuple[Any, ...]
+    share: float
     given: float | None = None
-    platform: str = "tpu"
+
+    @property
+    def platform(self) -> str:
+        """Such as "tpu"."""
+        return self.devices[0].platform
 
     @property
     def kind(self) -> str:
@@ -159,7 +161,7 @@ class TpuSlice:
 
     @property
     def count(self) -> int:
-        """Chips."""
+        """Devices."""
         return len(self.devices)
 
     @property
@@ -169,25 +171,25 @@ class TpuSlice:
 
     @property
     def usable(self) -> float:
-        """All of them; what the compiler reserves it takes off by itself."""
-        return self.memory
+        """Bytes of each that a program can have."""
+        return self.share * self.memory
 
     def estimate(self, config: ConfigDict, sizes: abstract.Sizes) -> Estimate:
-        """Compiles the step; ``config.batch_size`` counts all chips together."""
+        """Compiles the step; ``config.batch_size`` counts all devices together."""
         mesh = sharding.make_mesh(config.mesh.model, self.devices)
         step = abstract.training_step(config, mesh, sizes, device_memory=self.usable)
         held = _held(step.state, step.arguments[1:])
         try:
             each = config.batch_size // self.count
-            compiled, seconds = tpu.compile_step(step, each, self.topology)
-        except tpu.DoesNotFitError as error:
+            compiled, seconds = compiling.compile_step(step, each, self.topology)
+        except compiling.DoesNotFitError as error:
             activations = (error.used or 0.0) - sum(held.values())
             if error.used is None:
                 activations = counted(self, config, sizes).work.peak
             parts = {**held, "activations": activations}
             usable = min(self.usable, error.limit or self.usable)
             return Estimate(parts, usable, False, None, step.feed)
-        memory = tpu.memory_numbers(compiled)
+        memory = compiling.memory_numbers(compiled)
         parts = {
             **held,
             "activations": memory["temporaries"] + memory["outputs_besides"],
@@ -196,12 +198,13 @@ class TpuSlice:
         }
         moved = traffic.measure(hlo.Program.read(compiled.as_text()), self.count)
         line = roofline.Roofline.of(moved, self.kind)
-        return Estimate(parts, self.usable, True, line, step.feed, seconds, tuple(moved.notes))
+        notes = [*moved.notes, *_notes(self.kind, config)]
+        return Estimate(parts, self.usable, True, line, step.feed, seconds, notes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Gpus:
-    """GPUs, for which steps are counted.
+    """GPUs without their compiler; steps are counted.
 
     Attributes:
       topology: their name on the command line.
@@ -224,7 +227,7 @@ class Gpus:
     @property
     def usable(self) -> float:
         """The share of them that JAX takes."""
-        return _JAX_SHARE * self.memory
+        return gpu.JAX_SHARE * self.memory
 
     def estimate(self, config: ConfigDict, sizes: abstract.Sizes) -> Estimate:
         """Counts the step; ``config.batch_size`` counts all devices together."""
@@ -232,9 +235,7 @@ class Gpus:
         parts = {**found.held, "activations": found.work.peak}
         sent = _sent(found.params, self.count, config.mesh.model)
         line = roofline.Roofline(found.flops.total, found.work.moved, sent, flops.device(self.kind))
-        notes = [*found.flops.notes]
-        if self.kind.startswith(_WITHOUT_BFLOAT16) and config.dtype == "bfloat16":
-            notes.append(f"a {self.kind} has no units for bfloat16: it will be slower than this")
+        notes = [*found.flops.notes, *_notes(self.kind, config)]
         return Estimate(parts, self.usable, True, line, found.feed, notes=notes)
 
 

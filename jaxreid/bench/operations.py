@@ -38,12 +38,19 @@ def _convolution_flops(computation: Computation, instruction: Instruction) -> fl
     """Each output sums over the window and its group's input channels: a kernel / its outputs.
 
     Zeros between the inputs, which a strided convolution's gradient has, are not multiplied. (A TPU
-    writes a batch of products as a convolution of that kind.)
+    writes a batch of products as a convolution of that kind.) A gradient by cuDNN is labelled as
+    the convolution that it is one of.
     """
     labels = instruction.attribute("dim_labels")
-    kernel = computation.inputs(instruction)[1]
+    first, second, result = *computation.inputs(instruction)[:2], instruction.outputs[0]
+    target = instruction.attribute("custom_call_target")
+    output, kernel = result, second
+    if "convBackwardInput" in target:
+        output = first
+    elif "convBackwardFilter" in target:
+        output, kernel = second, result
     out_axis = re.split(r"_|->", labels)[1].index("o")
     window = re.search(r"lhs_dilate=([0-9x]+)", instruction.attributes)
     dilated = math.prod(int(step) for step in window[1].split("x")) if window else 1
     outputs = max(1, kernel.dims[out_axis])
-    return 2.0 * instruction.outputs[0].size * kernel.size / outputs / dilated
+    return 2.0 * output.size * kernel.size / outputs / dilated

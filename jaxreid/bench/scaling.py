@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jaxreid import config as config_lib
 from jaxreid import sharding
-from jaxreid.bench import abstract, collectives, hlo, measure, roofline, tpu, traffic
+from jaxreid.bench import abstract, collectives, compiling, hlo, measure, roofline, traffic
 
 # What the other process runs, and the file of its settings.
 _CHILD = "import sys; from jaxreid.bench import scaling; scaling.run_in_child(sys.argv[1])"
@@ -42,7 +42,7 @@ def bench_scaling(
       config: of a run; ``mesh.model`` devices share the classifiers, or all where there are fewer.
       devices: numbers of them.
       batch_per_device: pairs a step on each; 0 for the config's batch size on the most devices.
-      topology: a TPU slice, of which the first devices are taken (see `tpu.TOPOLOGIES`); empty for
+      topology: a TPU slice or GPUs, of which the first are taken (see `compiling`); empty for
         virtual CPU devices.
       sizes: of the data; CUHK-PEDES by default.
 
@@ -58,11 +58,17 @@ def bench_scaling(
     batch_per_device = batch_per_device or max(1, config.batch_size // most)
     measure.check_from_one({"batch_per_device": batch_per_device})
     sizes = sizes or abstract.Sizes()
+    there = compiling.topology_devices(topology) if topology else ()
+    if topology and most > len(there):
+        raise ValueError(
+            f"--devices has {most}, and {topology} has {len(there)}: take a larger --topology or "
+            "fewer devices."
+        )
     where = measure.environment()
     if not topology and (jax.default_backend() != "cpu" or jax.device_count() < most):
         found = _elsewhere(config, devices, batch_per_device, sizes)
     else:
-        found = compile_all(config, devices, batch_per_device, topology, sizes)
+        found = compile_all(config, devices, batch_per_device, sizes, there or jax.devices())
     numbers = {
         "model": config.model.to_dict(),
         "dtype": config.dtype,
@@ -82,8 +88,8 @@ def compile_all(
     config: ConfigDict,
     devices: Sequence[int],
     batch_per_device: int,
-    topology: str,
     sizes: abstract.Sizes,
+    there: Sequence[Any],
 ) -> list[dict[str, Any]]:
     """Compiles the step for each number of devices, and reads what it does.
 
@@ -91,18 +97,12 @@ def compile_all(
       config: of a run.
       devices: numbers of them.
       batch_per_device: pairs a step on each.
-      topology: a TPU slice; empty for the CPU devices here.
       sizes: of the data.
+      there: devices to compile for, of which the first are taken.
 
     Raises:
-      ValueError: a number or a field of the config is out of range.
+      ValueError: a field of the config does not go with them.
     """
-    there = list(tpu.topology_devices(topology) if topology else jax.devices())
-    if max(devices) > len(there):
-        raise ValueError(
-            f"--devices has {max(devices)}, and {topology} has {len(there)}: take a larger "
-            "--topology or fewer devices."
-        )
     return [
         _compile_one(config, there[:count], batch_per_device * count, sizes) for count in devices
     ]
@@ -117,7 +117,7 @@ def _compile_one(
         changed.data.feed = "host"  # resident images are the same on any number of devices
     mesh = sharding.make_mesh(math.gcd(changed.mesh.model, len(devices)), devices)
     step = abstract.training_step(changed, mesh, sizes)
-    with tpu.uncached() if devices[0].platform == "tpu" else contextlib.nullcontext():
+    with compiling.uncached() if devices[0].platform != "cpu" else contextlib.nullcontext():
         compiled: Any = step.lower().compile()
     counted = traffic.measure(hlo.Program.read(compiled.as_text()), len(devices))
     return {
@@ -125,7 +125,7 @@ def _compile_one(
         "batch_size": batch_size,
         "parameter_bytes": bytes_per_device(step.state.params),
         "optimizer_bytes": bytes_per_device(step.state.opt_state),
-        "memory": tpu.memory_numbers(compiled),
+        "memory": compiling.memory_numbers(compiled),
         "collective_bytes": collectives.by_kind(counted.collectives),
         "bytes_sent": counted.sent,
         "roofline": roofline.Roofline.of(counted, devices[0].device_kind).numbers(),
@@ -170,7 +170,7 @@ def run_in_child(folder: str) -> None:
     jax.config.update("jax_num_cpu_devices", max(task["devices"]))
     sizes = abstract.Sizes(**task["sizes"])
     config = config_lib.load(folder)
-    found = compile_all(config, task["devices"], task["batch_per_device"], "", sizes)
+    found = compile_all(config, task["devices"], task["batch_per_device"], sizes, jax.devices())
     sys.stdout.write(json.dumps(found, default=vars) + "\n")
 
 

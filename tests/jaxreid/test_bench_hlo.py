@@ -281,3 +281,31 @@ ENTRY %main (p: f32[100], x: f32[50]) -> f32[50] {{
     moved = {mover.name: mover.bytes for mover in found.movers}
     assert moved["work"] == 2 * 50 * 4, "what is handed on is not moved"
     assert moved["async-collective-start"] <= (100 + 100 + 800) * 4
+
+
+# As XLA writes for NVIDIA's GPUs: a strided convolution of 8 groups and its gradients, by cuDNN.
+CUDNN = """
+HloModule jit_step, is_scheduled=true
+
+ENTRY %main (x: bf16[2,16,16,16], k: bf16[32,3,3,2], g: bf16[2,8,8,32]) -> bf16[2,16,16,16] {
+  %x = bf16[2,16,16,16]{3,2,1,0} parameter(0)
+  %k = bf16[32,3,3,2]{3,2,1,0} parameter(1)
+  %g = bf16[2,8,8,32]{3,2,1,0} parameter(2)
+  %forward = (bf16[2,8,8,32]{3,2,1,0}, u8[0]{0}) custom-call(%x, %k), window={size=3x3 stride=2x2 pad=0_1x0_1}, dim_labels=b01f_o01i->b01f, feature_group_count=8, custom_call_target="__cudnn$convForward"
+  %of_kernel = (bf16[32,3,3,2]{3,2,1,0}, u8[0]{0}) custom-call(%x, %g), window={size=3x3 stride=2x2 pad=0_1x0_1}, dim_labels=b01f_o01i->b01f, feature_group_count=8, custom_call_target="__cudnn$convBackwardFilter"
+  %of_x = (bf16[2,16,16,16]{3,2,1,0}, u8[0]{0}) custom-call(%g, %k), window={size=3x3 stride=2x2 pad=0_1x0_1}, dim_labels=b01f_o01i->b01f, feature_group_count=8, custom_call_target="__cudnn$convBackwardInput"
+  ROOT %out = bf16[2,16,16,16]{3,2,1,0} get-tuple-element(%of_x), index=0
+}
+"""
+
+
+def test_gradients_by_cudnn_cost_what_their_convolution_does():
+    counted = traffic.measure(hlo.Program.read(CUDNN))
+    one = 2 * (2 * 8 * 8 * 32) * (3 * 3 * 2)
+    assert {mover.name: mover.flops for mover in counted.movers} == {
+        "forward": one,
+        "of_kernel": one,
+        "of_x": one,
+    }
+    x, kernel, grad = 2 * 2 * 16 * 16 * 16, 2 * 32 * 3 * 3 * 2, 2 * 2 * 8 * 8 * 32
+    assert {mover.bytes for mover in counted.movers} == {x + kernel + grad}

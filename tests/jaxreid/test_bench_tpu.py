@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxreid import bench, cli, flops, sharding
-from jaxreid.bench import abstract, roofline, scaling, tpu
+from jaxreid.bench import abstract, compiling, roofline, scaling, tpu
 from tests.jaxreid import tiny
 from tests.reference import plain_resnet
 
@@ -34,7 +34,7 @@ def compiled():
 def test_a_step_is_compiled_for_a_tpu_and_counted(compiled):
     numbers = compiled.numbers
     assert numbers["estimate"]
-    assert numbers["chips"] == 4
+    assert numbers["devices"] == 4
     assert numbers["target"] == "TPU v5 lite"
     assert numbers["batch_size"] == 8
     assert numbers["memory"]["fits"]
@@ -131,8 +131,8 @@ def test_a_batch_that_does_not_fit_is_named(message):
             raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
 
     told = r"--batch_per_device is 9.*17.92G of 15.75G hbm"
-    with pytest.raises(tpu.DoesNotFitError, match=told) as caught:
-        tpu.compile_step(Step(), 9, "v5e:2x4")
+    with pytest.raises(compiling.DoesNotFitError, match=told) as caught:
+        compiling.compile_step(Step(), 9, "v5e:2x4")
     assert (caught.value.used, caught.value.limit) == (17.92 * 2**30, 15.75 * 2**30)
 
 

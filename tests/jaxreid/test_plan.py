@@ -1,4 +1,4 @@
-"""Plans of runs: for GPUs by counting, for TPUs by their compiler, and what to change."""
+"""Plans of runs: by the compiler of the devices, for GPUs by counting, and what to change."""
 
 import dataclasses
 import json
@@ -8,11 +8,20 @@ import jax.numpy as jnp
 import pytest
 
 from jaxreid import cli, flops, plan, plan_advice, plan_targets
-from jaxreid.bench import abstract, ideal, roofline, tpu
+from jaxreid.bench import abstract, compiling, gpu, ideal, roofline, tpu
 from tests.jaxreid import tiny
 
 CONFIG = "configs/ssan.py:cuhk_pedes,baseline,runlocal"
+GPU_COMPILER = gpu.has_compiler()
 SIZES = abstract.Sizes(images=40, captions=80, num_ids=300, vocab_size=30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _gpus_are_counted():
+    """As where their compiler is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "has_compiler", lambda: False)
+        yield
 
 
 def _config(**fields):
@@ -332,8 +341,11 @@ def test_a_batch_too_large_for_a_tpu_is_told_with_the_number_that_fits():
     if not tpu.has_compiler():
         pytest.skip("libtpu is not installed")
     target = plan_targets.find("v5e:2x2")
-    enough = target.estimate(_config(batch_size=4 * 8), SIZES).total
-    told = plan.plan(_config(batch_per_device=16), "v5e:2x2", sizes=SIZES, memory=1.02 * enough)
+    enough, too_little = (
+        target.estimate(_config(batch_size=4 * pairs), SIZES).total for pairs in (8, 16)
+    )
+    between = (enough + too_little) / 2
+    told = plan.plan(_config(batch_per_device=16), "v5e:2x2", sizes=SIZES, memory=between)
     assert not told.numbers["fits"]
     assert told.numbers["advice"]["batch_per_device"]["pairs"] == 8
 
@@ -341,11 +353,25 @@ def test_a_batch_too_large_for_a_tpu_is_told_with_the_number_that_fits():
 @pytest.mark.parametrize(("limit", "usable"), [(None, 16e9), (15e9, 15e9), (17e9, 16e9)])
 def test_what_the_compiler_refuses_counts_as_it_says(monkeypatch, limit, usable):
     def refuse(step, pairs, topology):
-        raise tpu.DoesNotFitError("too large", 17.5 * 2**30, limit)
+        raise compiling.DoesNotFitError("too large", 17.5 * 2**30, limit)
 
-    monkeypatch.setattr(tpu, "compile_step", refuse)
+    monkeypatch.setattr(compiling, "compile_step", refuse)
     chips = tuple(jax.devices()[:4])  # nothing is compiled for them
-    found = plan_targets.TpuSlice("v5e:2x2", chips, 16e9).estimate(_config(batch_size=16), SIZES)
+    target = plan_targets.Compiled("v5e:2x2", chips, 1.0, given=16e9)
+    found = target.estimate(_config(batch_size=16), SIZES)
     assert not found.fits
     assert found.line is None
     assert (found.total, found.usable) == (17.5 * 2**30, usable)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not GPU_COMPILER, reason="the compiler for GPUs is not installed")
+def test_a_step_is_compiled_for_gpus(monkeypatch):
+    counted = plan.plan(_config(batch_per_device=2), "h100x2", sizes=SIZES)
+    monkeypatch.setattr(gpu, "has_compiler", lambda: True)
+    found = plan.plan(_config(batch_per_device=2), "h100x2", sizes=SIZES)
+    assert found.numbers["fits"]
+    assert found.numbers["memory"]["usable"] == 0.75 * 80e9
+    assert "compiled by XLA's compiler for GPUs" in found.table()
+    for name in ("parameters", "optimiser", "statistics", "data", "batch"):
+        assert found.numbers["memory"][name] == counted.numbers["memory"][name]

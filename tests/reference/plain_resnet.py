@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxreid.bench import hlo, roofline, tpu, traffic
+from jaxreid.bench import compiling, hlo, roofline, traffic
 
 STAGES = (3, 4, 6, 3)
 IMAGE_SIZE = (384, 128)
@@ -73,7 +73,7 @@ def compile_step(
     net: PlainResNet, topology: str, images: int, size: tuple[int, int] = IMAGE_SIZE
 ) -> Any:
     """Compiles a step with Adam, so many images on each chip."""
-    devices = np.asarray(tpu.topology_devices(topology))
+    devices = np.asarray(compiling.topology_devices(topology))
     mesh = Mesh(devices.reshape(-1), ("data",))
     whole, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
     optimizer = optax.adam(1e-3)
@@ -99,7 +99,7 @@ def compile_step(
     variables = shapes(jax.eval_shape(net.init, jax.random.key(0), pictures), whole)
     moments = shapes(jax.eval_shape(optimizer.init, variables["params"]), whole)
     jitted = jax.jit(step, donate_argnums=(0, 1))
-    with tpu.uncached():
+    with compiling.uncached():
         return jitted.lower(variables, moments, pictures, labels).compile()
 
 
@@ -108,7 +108,7 @@ def lines(compiled: Any, devices: int) -> list[str]:
     counted = traffic.measure(hlo.Program.read(compiled.as_text()), devices)
     by_xla = compiled.cost_analysis()
     return [
-        f"memory: {tpu.memory_numbers(compiled)['total'] / 2**30:.2f} GiB a chip",
+        f"memory: {compiling.memory_numbers(compiled)['total'] / 2**30:.2f} GiB a chip",
         f"FLOPs: {counted.flops / 1e12:.3g} T; by XLA {by_xla['flops'] / 1e12:.3g} T",
         f"moved: {counted.bytes / 1e9:.4g} GB, {counted.padding / 1e9:.3g} of them padding; "
         f"by XLA {by_xla['bytes accessed'] / 1e9:.4g} GB",
@@ -124,7 +124,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=64, help="on each chip")
     parsed = parser.parse_args(args)
     compiled = compile_step(PlainResNet(), parsed.topology, parsed.images)
-    print("\n".join(lines(compiled, len(tpu.topology_devices(parsed.topology)))))
+    print("\n".join(lines(compiled, len(compiling.topology_devices(parsed.topology)))))
 
 
 if __name__ == "__main__":
