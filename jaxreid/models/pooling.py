@@ -1,7 +1,8 @@
 """Pooling of maps and of captions, with gradients written out.
 
 On a CPU some are computed otherwise than on an accelerator, with the same result: XLA looks for the
-place of a maximum entry by entry there, not several at once.
+place of a maximum entry by entry there, not several at once. On a GPU it looks for it again in the
+backward pass and adds the gradients up one by one, in no certain order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreid.models.platforms import on_cpu
+from jaxreid.models.platforms import on_cpu, on_tpu
 
 
 def max_pool(
@@ -30,7 +31,7 @@ def max_pool(
       padding: rows and columns added on either side.
       platform: how it is computed, see `platforms.PLATFORMS`.
     """
-    pool = _placed_max_pool if on_cpu(platform) else _max_pool
+    pool = _max_pool if on_tpu(platform) else _placed_max_pool
     return pool(x, size, strides, padding)
 
 
