@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxreid import batch_rule, plan_advice, plan_targets
-from jaxreid.bench import abstract, compiling, measure, roofline
+from jaxreid.bench import abstract, compiling, gpu, measure, roofline
 from jaxreid.memory import gib
 from jaxreid.plan_targets import Estimate, Target
 from jaxreid.progress import duration
@@ -148,8 +148,8 @@ def _method(target: Target, estimate: Estimate) -> str:
     if target.platform == "tpu":
         return f"compiled by the TPU's own compiler, {made}; nothing was run"
     return (
-        f"compiled by XLA's compiler for GPUs, {made}; nothing was run. Room for cuDNN and cuBLAS "
-        "to work in is not counted, nor is the time between kernels and between hosts"
+        f"compiled by XLA's compiler for GPUs, {made}; nothing was run. Room for cuDNN to "
+        "work in is not counted, nor is the time between kernels and between hosts"
     )
 
 
@@ -201,8 +201,7 @@ def _fits(numbers: Mapping[str, Any]) -> str:
     of_which = ""
     if usable < device:
         of_which = (
-            f", the {100 * usable / device:.0f}% of {gib(device)} that JAX takes unless "
-            "XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise"
+            f", the {100 * usable / device:.0f}% of {gib(device)} that JAX takes {gpu.UNLESS}"
         )
     fits = "fits" if numbers["fits"] else "does not fit"
     return f"{fits}, {100 * memory['total'] / usable:.0f}% of {gib(usable)}{of_which}"

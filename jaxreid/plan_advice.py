@@ -57,8 +57,9 @@ def largest_batch(
 ) -> Batch:
     """Finds the largest batch that fits, below one that does not.
 
-    Sizes are guessed by a line through what is known, and each is estimated (on a TPU: compiled)
-    before it is believed. Multiples of 8 come first, then whole numbers below 8.
+    Sizes are guessed by a line through what is known, and each is estimated (where there is a
+    compiler: compiled) before it is believed. Multiples of 8 come first, then whole numbers
+    below 8.
 
     Args:
       target: the devices.

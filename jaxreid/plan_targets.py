@@ -14,11 +14,9 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxreid import flops, sharding
-from jaxreid.bench import abstract, compiling, gpu, hlo, ideal, roofline, scaling, tpu, traffic
+from jaxreid.bench import abstract, compiling, gpu, hlo, ideal, roofline, scaling, traffic
 from jaxreid.models.layers import is_classifier
 from jaxreid.typing import PyTree
-
-_WITHOUT_BFLOAT16 = "Tesla V100"
 
 Parts = Mapping[str, float]
 """Bytes of one device by what they hold."""
@@ -96,25 +94,15 @@ def find(topology: str, memory: float | None = None) -> Target:
       memory: bytes of each to plan with, in place of what its maker states.
 
     Raises:
-      ValueError: the topology is not known, or is one of a TPU and its compiler is not installed.
+      ValueError: the topology is not known, is one of a TPU whose compiler is not installed, or
+        has a compiler that cannot be used.
     """
-    gpus = f"or a GPU and how many, {', '.join(gpu.GPUS)} (h100x8)"
-    if ":" in topology:
-        try:
-            return Compiled(topology, tuple(tpu.topology_devices(topology)), 1.0, memory)
-        except ValueError as error:
-            raise ValueError(f"{error} --topology takes a TPU slice {gpus}.") from error
-    try:
-        kind, count = gpu.parse(topology)
-    except ValueError as error:
-        known = "; ".join(f"{kind}:{', '.join(sizes)}" for kind, sizes in tpu.TOPOLOGIES.items())
-        raise ValueError(
-            f"--topology is {topology!r}; it takes a TPU slice, {known} (v5e:2x4), {gpus}."
-        ) from error
-    if gpu.has_compiler():
-        devices = tuple(gpu.topology_devices(topology))
-        return Compiled(topology, devices, gpu.JAX_SHARE, memory)
-    return Gpus(topology, kind.kind, count, memory)
+    if not compiling.is_slice(topology) and not gpu.has_compiler():
+        kind, count = compiling.parse_gpus(topology)
+        return Gpus(topology, kind.kind, count, memory)
+    devices = tuple(compiling.topology_devices(topology, memory))
+    share = 1.0 if compiling.is_slice(topology) else gpu.JAX_SHARE
+    return Compiled(topology, devices, share, memory)
 
 
 def _memory_of(kind: str, given: float | None) -> float:
@@ -123,13 +111,6 @@ def _memory_of(kind: str, given: float | None) -> float:
     if found is None:
         raise ValueError(f"the memory of {kind!r} is not known; plan for a device that is.")
     return found
-
-
-def _notes(kind: str, config: ConfigDict) -> list[str]:
-    """What else to know of a device."""
-    if kind.startswith(_WITHOUT_BFLOAT16) and config.dtype == "bfloat16":
-        return [f"a {kind} has no units for bfloat16: it will be slower than this"]
-    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +179,7 @@ class Compiled:
         }
         moved = traffic.measure(hlo.Program.read(compiled.as_text()), self.count)
         line = roofline.Roofline.of(moved, self.kind)
-        notes = [*moved.notes, *_notes(self.kind, config)]
+        notes = [*moved.notes, *gpu.notes(self.kind, config.dtype)]
         return Estimate(parts, self.usable, True, line, step.feed, seconds, notes)
 
 
@@ -235,7 +216,7 @@ class Gpus:
         parts = {**found.held, "activations": found.work.peak}
         sent = _sent(found.params, self.count, config.mesh.model)
         line = roofline.Roofline(found.flops.total, found.work.moved, sent, flops.device(self.kind))
-        notes = [*found.flops.notes, *_notes(self.kind, config)]
+        notes = [*found.flops.notes, *gpu.notes(self.kind, config.dtype)]
         return Estimate(parts, self.usable, True, line, found.feed, notes=notes)
 
 

@@ -40,16 +40,45 @@ class DoesNotFitError(ValueError):
         self.used, self.limit = used, limit
 
 
-def topology_devices(topology: str) -> Sequence[Any]:
+def topology_devices(topology: str, memory: float | None = None) -> Sequence[Any]:
     """Returns devices as their compiler knows them.
 
     Args:
       topology: a TPU slice such as "v5e:2x4", or GPUs such as "h100x8".
+      memory: bytes of each GPU, if another number than the maker's.
 
     Raises:
-      ValueError: the topology is not known, or its compiler is not installed.
+      ValueError: the topology is not known, or its compiler is not installed or cannot be used.
     """
-    return (tpu if ":" in topology else gpu).topology_devices(topology)
+    with _offering_both(topology):
+        if is_slice(topology):
+            return tpu.topology_devices(topology)
+        return gpu.topology_devices(topology, memory)
+
+
+def parse_gpus(topology: str) -> tuple[gpu.Gpu, int]:
+    """Reads GPUs and how many, as `gpu.parse` does, where a TPU slice is taken as well.
+
+    Raises:
+      ValueError: the topology is not known.
+    """
+    with _offering_both(topology):
+        return gpu.parse(topology)
+
+
+@contextlib.contextmanager
+def _offering_both(topology: str) -> Iterator[None]:
+    """Adds to an error what else a topology could be."""
+    try:
+        yield
+    except ValueError as error:
+        other = gpu.OFFER if is_slice(topology) else tpu.OFFER
+        raise ValueError(f"{error} Or take {other}.") from error
+
+
+def is_slice(topology: str) -> bool:
+    """Tells a TPU slice from GPUs."""
+    return ":" in topology
 
 
 def compile_step(
@@ -93,6 +122,11 @@ def _explained(batch_per_device: int, topology: str) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        if "ptxas" in str(error):
+            raise ValueError(
+                f"CUDA's assembler cannot make a program for {topology} ({error}). Install one "
+                "that can: pip install nvidia-cuda-nvcc-cu12."
+            ) from error
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         needed = re.search(_NEEDED, str(error))

@@ -52,8 +52,9 @@ def bench_tpu(
     devices = tpu.topology_devices(topology)
     where = measure.environment()
     config = _at(config, batch_per_device * len(devices), dtype)
-    numbers, counted = _estimate(config, f"TPU {topology}", devices, 1.0, sizes)
-    return measure.Measured.here(_title(numbers), where, numbers, _rows(numbers, counted, "chip"))
+    numbers, counted = _estimate(config, topology, devices, 1.0, sizes)
+    title = _title(numbers, f"TPU {topology}")
+    return measure.Measured.here(title, where, numbers, _rows(numbers, counted, "chip"))
 
 
 def bench_gpu(
@@ -66,8 +67,8 @@ def bench_gpu(
 ) -> measure.Measured:
     """Compiles the training step of a config's last stage for GPUs, and counts its work.
 
-    Which of cuDNN's and cuBLAS' algorithms are taken is found out on a GPU alone; the memory that
-    those work in is not counted.
+    Which of cuDNN's algorithms are taken is found out on a GPU alone; the memory that those work in
+    is not counted.
 
     Args:
       config: of a run; its batch size and dtype give way to the two below.
@@ -90,15 +91,18 @@ def bench_gpu(
     numbers, counted = _estimate(config, topology, devices, gpu.JAX_SHARE, sizes)
     kernels = sum(mover.runs for mover in counted.movers)
     rows = _rows(numbers, counted, "GPU")
-    rows.insert(3, ("", gpu.SHARE_NOTE))
+    rows.insert(3, ("", f"JAX takes {gpu.JAX_SHARE:.0%} of a GPU's memory {gpu.UNLESS}"))
     rows.insert(4, ("kernels a step", f"{kernels:,}"))
-    rows.append(("", "cuDNN and cuBLAS choose algorithms on a GPU; their room is not counted"))
-    return measure.Measured.here(_title(numbers), where, numbers | {"kernels": kernels}, rows)
+    rows.append(
+        ("", "cuDNN chooses its algorithms on a GPU; the room that they take does not count")
+    )
+    numbers["kernels"] = kernels
+    return measure.Measured.here(_title(numbers, topology), where, numbers, rows)
 
 
 def _estimate(
     config: ConfigDict,
-    name: str,
+    topology: str,
     devices: Sequence[Any],
     usable: float,
     sizes: abstract.Sizes | None,
@@ -107,7 +111,7 @@ def _estimate(
 
     Args:
       config: ``batch_size`` counts all devices together.
-      name: of the devices.
+      topology: name of the devices.
       devices: as their compiler knows them.
       usable: share of their memory that a program can have.
       sizes: of the data.
@@ -118,12 +122,12 @@ def _estimate(
     mesh = sharding.make_mesh(config.mesh.model, devices)
     step = abstract.training_step(config, mesh, sizes or abstract.Sizes(), device_memory=memory)
     each = config.batch_size // count
-    compiled, seconds = compiling.compile_step(step, each, name)
+    compiled, seconds = compiling.compile_step(step, each, topology)
     counted = traffic.measure(hlo.Program.read(compiled.as_text()), count)
     line = roofline.Roofline.of(counted, kind)
     numbers = {
         "estimate": True,
-        "topology": name,
+        "topology": topology,
         "target": kind,
         "devices": count,
         "batch_per_device": each,
@@ -132,7 +136,7 @@ def _estimate(
         "memory": compiling.memory_numbers(compiled, memory),
         "roofline": line.numbers(),
         "pairs_per_second": config.batch_size / line.seconds if line.seconds else None,
-        **_traffic_numbers(counted, compiled),
+        **_traffic_numbers(counted, compiled, gpu.notes(kind, config.dtype)),
     }
     return numbers, counted
 
@@ -149,10 +153,10 @@ def _settings(config: ConfigDict, step: abstract.AbstractStep) -> dict[str, Any]
     }
 
 
-def _title(numbers: Mapping[str, Any]) -> str:
+def _title(numbers: Mapping[str, Any], where: str) -> str:
     height, width = numbers["image_size"]
     return (
-        f"estimate: training step of {numbers['model']['name']} on {numbers['topology']}, "
+        f"estimate: training step of {numbers['model']['name']} on {where}, "
         f"{numbers['batch_per_device']} pairs each, {height} x {width} pixels, {numbers['dtype']}"
     )
 
@@ -164,7 +168,9 @@ def _at(config: ConfigDict, batch_size: int, dtype: str) -> ConfigDict:
     return changed
 
 
-def _traffic_numbers(counted: traffic.Traffic, compiled: Any) -> dict[str, Any]:
+def _traffic_numbers(
+    counted: traffic.Traffic, compiled: Any, notes: Sequence[str]
+) -> dict[str, Any]:
     analysis = compiled.cost_analysis() or {}
     return {
         "bytes_padding": counted.padding,
@@ -172,7 +178,7 @@ def _traffic_numbers(counted: traffic.Traffic, compiled: Any) -> dict[str, Any]:
         "host_transfers": list(counted.host_transfers),
         "bytes_by_module": traffic.by_place(counted.movers),
         "collective_bytes": collectives.by_kind(counted.collectives),
-        "notes": list(counted.notes),
+        "notes": [*counted.notes, *notes],
         "xla_flops": analysis.get("flops"),
         "xla_bytes_accessed": analysis.get("bytes accessed"),
         "movers": [dataclasses.asdict(mover) for mover in counted.movers[:100]],

@@ -14,10 +14,8 @@ from jax.experimental import topologies
 from jaxreid import flops
 
 JAX_SHARE = 0.75
-SHARE_NOTE = (
-    f"JAX takes {JAX_SHARE:.0%} of a GPU's memory unless XLA_PYTHON_CLIENT_MEM_FRACTION says "
-    "otherwise"
-)
+"""Of a GPU's memory, which JAX takes for itself."""
+UNLESS = "unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise"
 
 _PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
 # Versions of CUDA and cuDNN to compile for.
@@ -68,6 +66,9 @@ GPUS = {
 }
 """By the names that a topology has for them."""
 
+OFFER = f"a GPU and how many, {', '.join(GPUS)} (h100x8)"
+"""What a topology may be."""
+
 
 def has_compiler() -> bool:
     """Tells whether XLA's compiler for CUDA is installed."""
@@ -90,17 +91,23 @@ def parse(topology: str) -> tuple[Gpu, int]:
     found = re.fullmatch(r"(.+)x(\d+)", topology)
     name, count = found.groups() if found and topology not in GPUS else (topology, "1")
     if name not in GPUS or not int(count):
-        raise ValueError(
-            f"--topology is {topology!r}; it takes a GPU and how many, {', '.join(GPUS)} (h100x8)."
-        )
+        raise ValueError(f"--topology is {topology!r}; it takes {OFFER}.")
     return GPUS[name], int(count)
 
 
-def topology_devices(topology: str) -> Sequence[Any]:
+def notes(kind: str, dtype: str) -> list[str]:
+    """Returns what to know of a kind of device that computes in a type."""
+    if kind.startswith("Tesla V100") and dtype == "bfloat16":
+        return [f"a {kind} has no units for bfloat16: it will be slower than this"]
+    return []
+
+
+def topology_devices(topology: str, memory: float | None = None) -> Sequence[Any]:
     """Returns the GPUs of one host, as the compiler knows them.
 
     Args:
       topology: such as "h100x8".
+      memory: bytes of each, if another number than the maker's.
 
     Raises:
       ValueError: the compiler is not installed, or the topology is not known.
@@ -116,7 +123,7 @@ def topology_devices(topology: str) -> Sequence[Any]:
         jax.config.update("jax_platforms", "cpu")
     try:
         found = topologies.get_topology_desc(
-            platform="cuda", topology=f"1x1x{count}", target_config=_as_text(gpu)
+            platform="cuda", topology=f"1x1x{count}", target_config=_as_text(gpu, memory)
         )
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
         raise ValueError(
@@ -126,7 +133,7 @@ def topology_devices(topology: str) -> Sequence[Any]:
     return found.devices
 
 
-def _as_text(gpu: Gpu) -> str:
+def _as_text(gpu: Gpu, memory: float | None) -> str:
     """Describes a GPU as XLA's ``GpuTargetConfigProto`` in text."""
     limits = flops.device(gpu.kind)
     if limits is None:
@@ -154,7 +161,7 @@ def _as_text(gpu: Gpu) -> str:
           clock_rate_ghz: {gpu.clock}
           l2_cache_size: {gpu.cache}
           memory_bandwidth: {int(limits.bandwidth)}
-          device_memory_size: {int(limits.memory)}
+          device_memory_size: {int(memory or limits.memory)}
           cuda_compute_capability {{ major: {major} minor: {minor} {accelerated} }}
         }}
         platform_name: "CUDA"

@@ -19,6 +19,10 @@ TOPOLOGIES = {
 }
 """Slices by generation; the compiler may know more."""
 
+_KNOWN = "; ".join(f"{kind}:{', '.join(sizes)}" for kind, sizes in TOPOLOGIES.items())
+OFFER = f"a TPU slice, {_KNOWN} (v5e:2x4)"
+"""What a topology may be."""
+
 # Or the compiler's library asks the network what machine it is on, and serves one process at a time
 # as it would with a TPU.
 _ENVIRONMENT = {
@@ -44,8 +48,7 @@ def topology_devices(topology: str) -> Sequence[Any]:
         )
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    known = "; ".join(f"{kind}:{', '.join(sizes)}" for kind, sizes in TOPOLOGIES.items())
-    message = f"--topology is {topology!r}; it takes a generation and a slice of it, {known}."
+    message = f"--topology is {topology!r}; it takes {OFFER}."
     if not re.fullmatch(r"v\d+[a-z]*:\d+(x\d+)+", topology):
         raise ValueError(message)
     jax_config: Any = jax.config

@@ -46,6 +46,7 @@ _FETCHES = {
     "slice-done",
     "slice-start",
 }
+_WORKSPACE = {"s8", "u8"}
 _HOST = {"infeed", "outfeed", "send", "recv"}
 _HOST_SPACE = 5
 _HOST_CALLS = ("MoveToHost", "MoveToDevice", "PinToDevice", "callback", "host_")
@@ -196,7 +197,9 @@ def _moved(program: Program, computation: Computation, instruction: Instruction)
         if place not in carried_in
     ]
     outputs = instruction.outputs
-    if instruction.opcode == "copy-start":  # returns the copy, its source and a flag
+    if _is_library_call(instruction):
+        writes = [(array, 1.0) for array in outputs if array.dtype not in _WORKSPACE]
+    elif instruction.opcode == "copy-start":  # returns the copy, its source and a flag
         writes = [(outputs[0], 1.0)]
     elif instruction.opcode.endswith("-start") and len(outputs) > len(reads):
         # Others return their operands, as many results, and flags.
@@ -209,6 +212,12 @@ def _moved(program: Program, computation: Computation, instruction: Instruction)
             if place not in carried_out
         ]
     return [(array, share) for array, share in (*reads, *writes) if array.space == 0 and share]
+
+
+def _is_library_call(instruction: Instruction) -> bool:
+    """Whether it calls cuBLAS or cuDNN, which return the room that they worked in, too."""
+    target = instruction.attribute("custom_call_target")
+    return instruction.opcode == "custom-call" and target.startswith(('"__cublas', '"__cudnn'))
 
 
 def _carried(instruction: Instruction) -> tuple[set[int], set[int]]:

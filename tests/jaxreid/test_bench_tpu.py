@@ -34,7 +34,7 @@ def compiled():
 def test_a_step_is_compiled_for_a_tpu_and_counted(compiled):
     numbers = compiled.numbers
     assert numbers["estimate"]
-    assert numbers["devices"] == 4
+    assert (numbers["topology"], numbers["devices"]) == ("v5e:2x2", 4)
     assert numbers["target"] == "TPU v5 lite"
     assert numbers["batch_size"] == 8
     assert numbers["memory"]["fits"]
