@@ -19,6 +19,8 @@ _NEEDED = (
     r"\(?([\d.]+[KMGT]?)"
 )
 
+_NO_TILES = "Couldn't find output tile sizes"
+
 IMAGES = {
     "device": "a copy on each device",
     "sharded": "split over the devices",
@@ -99,8 +101,21 @@ def compile_step(
     """
     start = time.perf_counter()
     with _explained(batch_per_device, topology), uncached():
-        compiled = step.lower().compile()
+        compiled = _compile(step.lower())
     return compiled, time.perf_counter() - start
+
+
+def _compile(lowered: Any) -> Any:
+    """Compiles; products by cuBLAS where the compiler finds no tiles for its own kernels.
+
+    On a GPU it would try several tilings and cuBLAS, and take the quickest that works.
+    """
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if _NO_TILES not in str(error):
+            raise
+        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ and the compiled programs are read.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import pathlib
@@ -117,8 +116,11 @@ def _compile_one(
         changed.data.feed = "host"  # resident images are the same on any number of devices
     mesh = sharding.make_mesh(math.gcd(changed.mesh.model, len(devices)), devices)
     step = abstract.training_step(changed, mesh, sizes)
-    with compiling.uncached() if devices[0].platform != "cpu" else contextlib.nullcontext():
+    if devices[0].platform == "cpu":
         compiled: Any = step.lower().compile()
+    else:
+        each = batch_size // len(devices)
+        compiled, _ = compiling.compile_step(step, each, devices[0].device_kind)
     counted = traffic.measure(hlo.Program.read(compiled.as_text()), len(devices))
     return {
         "mesh": dict(mesh.shape),

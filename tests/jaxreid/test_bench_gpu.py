@@ -124,3 +124,18 @@ def test_where_both_are_taken_both_are_offered(topology, capsys):
     assert f"--topology is {topology!r}" in said
     assert "v5e:2x2, 2x4" in said
     assert "a100-40" in said
+
+
+def test_where_the_compiler_finds_no_tiles_products_are_those_of_cublas():
+    class Lowered:
+        def compile(self, compiler_options=None):
+            if compiler_options is None:
+                raise jax.errors.JaxRuntimeError("INTERNAL: Couldn't find output tile sizes that")
+            return compiler_options
+
+    class Step:
+        def lower(self):
+            return Lowered()
+
+    options, _ = compiling.compile_step(Step(), 376, "rtx4090")
+    assert options == {"xla_gpu_enable_triton_gemm": False}
