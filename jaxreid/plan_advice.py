@@ -15,7 +15,7 @@ from jaxreid.memory import gib
 from jaxreid.plan_targets import Counted, Estimate, Target, counted
 
 _MULTIPLE = 8
-_TRIES = 6
+_TRIES = 8
 _MOST_SHARING = 8
 
 
@@ -72,19 +72,23 @@ def largest_batch(
     points = {low: _fixed(failed), high: _beside(limit, failed)}
     logging.info("%d pairs on each device do not fit; looking for how many do", high)
     for unit in (_MULTIPLE, 1):
+        missed = False
         for _ in range(_TRIES):
             between = range(low // unit * unit + unit, high, unit)
             if not between or (unit == 1 and low >= _MULTIPLE):
                 break
-            # A line to what is refused without telling why would lead back to it: halve then.
+            # A line to what is refused without telling why would lead back to it, and one to what a
+            # compiler squeezed nearly into the limit leads on in small steps: halve then.
             told = points[high] > math.nextafter(limit, math.inf)
-            guess = int(_guess(points, limit) if told else (low + high) / 2) // unit * unit
+            guess = _guess(points, limit) if told and not missed else (low + high) / 2
+            guess = int(guess) // unit * unit
             pairs = min(max(guess, between[0]), between[-1])
             found = target.estimate(with_batch(config, pairs, target.count), sizes)
             fits = "fits" if found.fits else "does not fit"
             logging.info("%d pairs on each device take %s, which %s", pairs, gib(found.total), fits)
             points[pairs] = _beside(limit, found)
             low, best, high = (pairs, found, high) if found.fits else (low, best, pairs)
+            missed = not found.fits
     return Batch(low, best, high)
 
 

@@ -225,6 +225,26 @@ def test_what_is_refused_though_it_counts_as_little_is_not_guessed_to_fit(most, 
     assert (found.pairs, found.next_pairs) == (pairs, next_pairs)
 
 
+class _Squeezed(_Stub):
+    """Whose compiler computes again what it has no room for, and nearly gets there."""
+
+    def estimate(self, config, sizes):
+        found = super().estimate(config, sizes)
+        if found.total <= self.usable:
+            return found
+        nearly = found.total < 1.5 * self.usable
+        total = 1.01 * self.usable if nearly else 0.7 * found.total
+        return dataclasses.replace(found, parts={**found.parts, "activations": total - 100 * MIB})
+
+
+def test_what_is_squeezed_nearly_into_the_limit_leads_to_no_small_steps():
+    target = _Squeezed((100 + 2239) * MIB)
+    config = _config(batch_size=8 * 512)
+    found = plan_advice.largest_batch(target, config, SIZES, target.estimate(config, SIZES))
+    assert (found.pairs, found.next_pairs) == (216, 224)
+    assert found.estimate.total <= target.usable
+
+
 def _planned(monkeypatch, usable):
     monkeypatch.setattr(plan_targets, "find", lambda *_: _Stub(usable * MIB))
     change = plan_advice.Change("--config.data.feed=host", "streamed", 300 * MIB, True)
