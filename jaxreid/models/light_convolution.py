@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreid.arrays import after
+from jaxreid.arrays import after, mesh_in_use
 from jaxreid.models.convolution import Conv, convolution, product_of_pixels
 from jaxreid.models.depthwise import DepthwiseConv, shifted_products
 from jaxreid.models.normalization import BatchNorm, normalise_side_by_side, relu
@@ -67,8 +67,8 @@ def light_convolution_on_cpu(
 ) -> Float[Array, "B H W O"]:
     """1x1 convolution, then depthwise convolution, written for XLA's CPU back end.
 
-    The gradient computes the map between the two again, one product of few channels. A step of
-    AXM-Net so takes a fifth less memory, and about a twentieth more time.
+    The gradient computes the map between the two again, one product of few channels, where there is
+    one device. So a step of AXM-Net takes a fifth less memory, and about a twentieth more time.
 
     Args:
       x: map.
@@ -84,8 +84,10 @@ def _light_forward(x: Array, kernel: Array, taps: Array) -> tuple[Array, tuple[A
 
 def _light_backward(saved: tuple[Array, ...], grad: Array) -> tuple[Array, ...]:
     x, kernel, taps = saved
-    # XLA would otherwise find that this is known since the forward pass, and keep it.
-    between = product_of_pixels(x, after(kernel, grad[0, 0, :1, :1]))
+    # XLA would otherwise find that this is known since the forward pass, and keep it. Of several
+    # devices, which do keep it, all would wait for the one that has the first row.
+    again = after(kernel, grad[0, 0, :1, :1]) if mesh_in_use() is None else kernel
+    between = product_of_pixels(x, again)
     grad_between, grad_taps = jax.vjp(shifted_products, between, taps)[1](grad)
     grad_x, grad_kernel = jax.vjp(product_of_pixels, x, kernel)[1](grad_between)
     return grad_x, grad_kernel, grad_taps

@@ -1,6 +1,7 @@
 """A light convolution as a CPU computes it: the same function, and less of it kept."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreid import sharding
 from jaxreid.models.light_convolution import LightConv, light_convolution_on_cpu
 
 
@@ -72,6 +74,31 @@ def test_of_each_two_maps_are_kept_and_not_the_third_between_them():
 
     # What it takes, and what its BatchNorm takes; the map between is 1.2 with its border.
     assert 1.9 < (temporaries(6) - temporaries(3)) / 3 < 2.6
+
+
+def test_several_devices_wait_for_no_other_to_compute_it_again():
+    """They add up gradients of parameters, and move nothing else."""
+    mesh = sharding.make_mesh(1, jax.devices()[:2])
+    rng = np.random.default_rng(0)
+    shapes = (4, 6, 5, 3), (3, 8), (3, 3, 8)
+    x, *params = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+
+    def gradients(x, kernel, taps):
+        def total(*given):
+            return jnp.sum(jnp.sin(light_convolution_on_cpu(*given)))
+
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return jax.grad(total, argnums=(0, 1, 2))(x, kernel, taps)
+
+    placed = jax.device_put(x, sharding.by_batch(mesh)), *params
+    program = jax.jit(gradients).lower(*placed).compile()
+    collective = r"= (.*) (all-[a-z-]+|collective-permute|reduce-scatter)\("
+    moved = re.findall(collective, program.as_text())
+    assert {kind for _, kind in moved} == {"all-reduce"}
+    arrays = sum(len(re.findall(r"f32\[", shape)) for shape, _ in moved)
+    assert arrays == 1 + 3 * 3  # the kernel's gradient, and that of each tap
+    for found, expected in zip(program(*placed), gradients(x, *params), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 class _Trained(LightConv):
