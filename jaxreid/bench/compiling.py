@@ -19,6 +19,7 @@ _NEEDED = (
     r"\(?([\d.]+[KMGT]?)"
 )
 
+# What XLA says of a product for which it can write no kernel of its own.
 _NO_TILES = "Couldn't find output tile sizes"
 
 IMAGES = {
@@ -98,6 +99,7 @@ def compile_step(
 
     Raises:
       DoesNotFitError: a device has not the memory.
+      ValueError: CUDA's assembler knows nothing of the device.
     """
     start = time.perf_counter()
     with _explained(batch_per_device, topology), uncached():
@@ -133,7 +135,7 @@ def uncached() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(batch_per_device: int, topology: str) -> Iterator[None]:
-    """Says in our words that a step does not fit."""
+    """Says in our words that a step does not fit, or that no assembler is there for it."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
